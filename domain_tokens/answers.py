@@ -1,0 +1,68 @@
+"""Reading the answer out of a reply, and comparing it with the reference. Text only; no model, no files."""
+
+import re
+from fractions import Fraction
+
+from domain_tokens.inject import expand
+from domain_tokens.prompt import cut_reply
+
+# 1,234  18.00  .5  3/4  1 1/2, with sign and currency in either order. A minus is a sign only where it does not
+# stand behind an operand ("10-5" ends in 5), and every match holds a digit ("54, etc..." is 54, not "...").
+_DIGITS = r"(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)"
+_SIGN = r"(?:(?<![\w)\]%])[-−][ ]?)?"
+_NUMBER = (
+    rf"(?:{_SIGN}[$€£]?|[$€£]{_SIGN})"
+    rf"(?:{_DIGITS}[ ][0-9]+/[0-9]+|{_DIGITS}/{_DIGITS}|{_DIGITS}(?:\.[0-9]+)?|(?<![\w.])\.[0-9]+)"
+)
+_MARKUP = r"[\s*_:$€£\\(\[{]*?"  # "The answer is: **$18**", "\boxed{18}"
+_LAST_NUMBER = re.compile(_NUMBER)
+_BEHIND_HASHES = re.compile(rf"####\s*({_NUMBER})")
+_BEHIND_PHRASE = re.compile(rf"\bthe (?:final )?answer is{_MARKUP}({_NUMBER})", re.IGNORECASE)
+
+_LONGEST_NUMBER = 300  # digits; anything longer is a repetition, and int() refuses far longer ones
+
+
+def extract_answer(text: str, strict: bool = False) -> str | None:
+    """The number a reply answers with, without commas and currency signs, or None.
+
+    strict: the number behind the first `####`, as lm-evaluation-harness's `strict-match` (tasks/gsm8k).
+    Otherwise that number, else the one behind the last "The answer is", else the last number of the reply.
+    Facts count as their product; what follows the next `User:` line does not count.
+    """
+    text = expand(cut_reply(text))
+    if match := _BEHIND_HASHES.search(text):
+        return _plain(match[1])
+    if strict:
+        return None
+    if phrases := _BEHIND_PHRASE.findall(text):
+        return _plain(phrases[-1])
+    numbers = _LAST_NUMBER.findall(text)
+    return _plain(numbers[-1]) if numbers else None
+
+
+def is_correct(reply: str, reference: str, strict: bool = False) -> bool:
+    """Whether the reply's answer equals the reference as a number.
+
+    reference: a number or a GSM8K answer that ends in `#### N`. Raises ValueError if it holds no number.
+    """
+    expected = _value(extract_answer(str(reference)))
+    if expected is None:
+        raise ValueError(f"the reference {str(reference)[-80:]!r} holds no number")
+    return _value(extract_answer(reply, strict)) == expected
+
+
+def _plain(number: str) -> str:
+    sign = "-" if re.match(r"[$€£]?[-−]", number) else ""
+    return sign + re.sub(r"^[-−$€£ ]+", "", number).replace(",", "")
+
+
+def _value(number: str | None) -> Fraction | None:
+    """An extracted answer as an exact number; None for none, for a division by zero, for an endless one."""
+    if number is None or len(number) > _LONGEST_NUMBER:
+        return None
+    sign = -1 if number.startswith("-") else 1
+    whole, _, fraction = number.lstrip("-").rpartition(" ")
+    try:
+        return sign * (Fraction(whole or 0) + Fraction(fraction))
+    except ZeroDivisionError:
+        return None

@@ -1,0 +1,157 @@
+"""Opening and saving model folders, and refusing those whose numbers could not be trusted."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
+
+from domain_tokens.errors import InputError
+from domain_tokens.prompt import CHAT_TEMPLATE
+from domain_tokens.results import RECORD_NAME, read_json, shown_path, write_json
+from domain_tokens.tokens import FACT_TOKENS, GPT2_BPE_SIZE, GPT2_FIRST_FACT_ID
+
+# Bars that flash by while a file is read or written; a run's own progress is shown by the scripts.
+transformers_logging.disable_progress_bar()
+
+CONDITIONS = ("baseline", "mul_tokens")
+
+
+@dataclass
+class Checkpoint:
+    """A model folder, opened and checked."""
+
+    path: str
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    condition: str
+    lineage: list[dict[str, Any]]  # every stage the model went through, the first one first
+    weights: str  # sha256 over its safetensors files
+
+    @property
+    def fact_ids(self) -> frozenset[int]:
+        return frozenset(self.tokenizer.convert_tokens_to_ids(list(FACT_TOKENS)))
+
+    @property
+    def context(self) -> int:
+        """How many positions the model has."""
+        return self.model.config.max_position_embeddings
+
+
+def open_checkpoint(path: str, condition: str | None, dtype: torch.dtype = torch.float32) -> Checkpoint:
+    """Load a folder for a condition. The folder's own record decides; `condition` is for folders without one.
+
+    Raises InputError for a missing or incomplete folder, a contradicting condition, or a vocabulary without the
+    fact tokens. Only safetensors are loaded, and no code a folder brings along is ever run.
+    """
+    folder = Path(path)
+    weights = weights_digest(folder)
+    condition, lineage = _condition(folder, condition)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        model, report = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
+        )
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise InputError(f"model folder {path} cannot be loaded ({type(error).__name__}: {error})") from error
+    if absent := sorted({*report["missing_keys"], *map(str, report["mismatched_keys"])}):
+        # transformers would fill these with random numbers and go on
+        raise InputError(f"model folder {path} lacks weights, {absent[0]} among {len(absent)}; export it again")
+    verify_vocabulary(tokenizer, model, path, condition)
+    model.loss_type = "ForCausalLM"  # what GPT-2 falls back to anyway, with a warning
+    tokenizer.chat_template = CHAT_TEMPLATE
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return Checkpoint(shown_path(folder), model, tokenizer, condition, lineage, weights)
+
+
+def device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+
+
+def weights_digest(folder: Path) -> str:
+    """sha256 over the folder's safetensors files: which weights a figure belongs to."""
+    if not folder.is_dir():
+        raise InputError(f"model folder {folder} does not exist; scripts/prepare_base.py makes a start model")
+    if not (folder / "config.json").is_file():
+        raise InputError(f"model folder {folder} holds no config.json, so it is no model; check the path")
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise InputError(
+            f"model folder {folder} holds no model.safetensors (pickled weights are never loaded); "
+            "convert it with scripts/prepare_base.py"
+        )
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as opened:
+            while block := opened.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def save_checkpoint(folder: Path, model, tokenizer, condition: str, lineage: list[dict[str, Any]]) -> None:
+    """Write weights, tokenizer with chat template and record; whole files under temporary names, then renamed."""
+    temporary = folder / ".writing"
+    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    model.save_pretrained(temporary)
+    tokenizer.save_pretrained(temporary)
+    write_json(temporary / RECORD_NAME, {"condition": condition, "lineage": lineage})
+    for file in sorted(temporary.iterdir()):
+        file.replace(folder / file.name)
+    temporary.rmdir()
+
+
+def verify_vocabulary(tokenizer, model, path: str | Path, condition: str = "baseline") -> None:
+    """Every fact is one ordinary token in its place, and the model has an embedding row for every token."""
+    remedy = (
+        f"make a start model of it: scripts/prepare_base.py --source {path} --condition {condition} --output-dir DIR"
+    )
+    ids = [tokenizer.encode(token, add_special_tokens=False) for token in FACT_TOKENS]
+    is_gpt2 = tokenizer.convert_tokens_to_ids("<|endoftext|>") == GPT2_BPE_SIZE - 1
+    first = GPT2_FIRST_FACT_ID if is_gpt2 else ids[0][0]
+    for expected, (token, found) in enumerate(zip(FACT_TOKENS, ids, strict=True), start=first):
+        if len(found) != 1:
+            raise InputError(f"{path}: {token} is split into {len(found)} tokens, expected one; {remedy}")
+        if found != [expected]:
+            raise InputError(f"{path}: {token} has id {found[0]}, expected {expected}; {remedy}")
+    if special := set(FACT_TOKENS) & set(tokenizer.all_special_tokens):
+        raise InputError(f"{path}: {min(special)} is a special token, expected an ordinary one; {remedy}")
+    rows = model.get_input_embeddings().num_embeddings
+    if rows < len(tokenizer):
+        raise InputError(f"{path}: the model has {rows} embedding rows for {len(tokenizer)} tokens; {remedy}")
+    if tokenizer.eos_token_id is None:
+        raise InputError(f"{path}: the tokenizer has no end-of-text token, expected one; {remedy}")
+    _verify_prompt_boundary(tokenizer, path)
+
+
+def _verify_prompt_boundary(tokenizer, path: str | Path) -> None:
+    """A reply must never merge into the prompt's last token, or the model is asked with tokens it never saw."""
+    prompt = tokenizer.encode("User: a\nAssistant:", add_special_tokens=False)
+    for reply in (" b", " 7", "  b", " \nb"):
+        text = tokenizer.encode(f"User: a\nAssistant:{reply}", add_special_tokens=False)
+        if text[: len(prompt)] != prompt:
+            raise InputError(
+                f"{path}: its tokenizer merges 'Assistant:' with the reply {reply!r}; choose another model"
+            )
+
+
+def _condition(folder: Path, wanted: str | None) -> tuple[str, list[dict[str, Any]]]:
+    if not (folder / RECORD_NAME).is_file():
+        if wanted is None:
+            raise InputError(f"{folder} does not say its condition; give --condition baseline or mul_tokens")
+        return wanted, [{"stage": "start", "source": shown_path(folder)}]
+    record = read_json(folder / RECORD_NAME)
+    condition, lineage = record.get("condition"), record.get("lineage")
+    if condition not in CONDITIONS or not isinstance(lineage, list):
+        raise InputError(
+            f"{folder / RECORD_NAME} has condition {json.dumps(condition)}, expected baseline or mul_tokens"
+        )
+    if wanted not in (None, condition):
+        raise InputError(f"--condition {wanted} contradicts {folder}, which is a {condition} model")
+    return condition, lineage

@@ -1,0 +1,315 @@
+"""A YAML file and `key=value` overrides to small frozen dataclasses. Strict: nothing is guessed, nothing ignored.
+
+Every value stands in the YAML; there is no second copy of a recipe here. An override names a key in full
+(`trainer.learning_rate=1e-4`) or by its last part where that is unambiguous (`learning_rate=1e-4`).
+"""
+
+import dataclasses
+import re
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from domain_tokens.errors import InputError, nearest
+from domain_tokens.prompt import LOSS_ON
+
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    dataset: str  # a Hub id, a folder with train/test files, or one file
+    subset: str | None  # the dataset's configuration on the Hub, e.g. "main"
+    max_length: int  # tokens; longer rows are cut at the end
+    train_samples: int | None  # rows; null takes all
+    val_samples: int  # rows, taken from the training split and never trained on
+    loss_on: str = "assistant"
+
+    def __post_init__(self):
+        _check("data.max_length", self.max_length, self.max_length >= 2, "at least 2 tokens")
+        _check("data.train_samples", self.train_samples, self.train_samples is None or self.train_samples > 0,
+               "at least 1 row, or null for all")  # fmt: skip
+        _check("data.val_samples", self.val_samples, self.val_samples >= 0, "0 rows or more")
+        _check("data.loss_on", self.loss_on, self.loss_on in LOSS_ON, " or ".join(LOSS_ON))
+
+
+@dataclass(frozen=True)
+class SftConfig:
+    """One supervised fine-tuning stage. `trainer` goes to transformers.TrainingArguments under its own names."""
+
+    seed: int
+    global_batch_size: int  # rows an optimizer step sees, over all processes and micro-batches
+    data: DataConfig
+    trainer: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self):
+        _check("global_batch_size", self.global_batch_size, self.global_batch_size > 0, "at least 1 row")
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """One evaluation: the probes, which are generated from the seed."""
+
+    seed: int
+    batch_size: int  # prompts generated side by side
+    max_new_tokens: int
+    dtype: str
+
+    def __post_init__(self):
+        _check("batch_size", self.batch_size, self.batch_size > 0, "at least 1")
+        _check("max_new_tokens", self.max_new_tokens, self.max_new_tokens > 0, "at least 1")
+        _check("dtype", self.dtype, self.dtype in DTYPES, " or ".join(DTYPES))
+
+
+@dataclass(frozen=True)
+class Gsm8kEvalConfig(EvalConfig):
+    """One evaluation on a dataset's test split."""
+
+    dataset: str
+    subset: str | None
+    max_samples: int | None  # null asks every question
+
+    def __post_init__(self):
+        super().__post_init__()
+        _check("max_samples", self.max_samples, self.max_samples is None or self.max_samples > 0, "at least 1")
+
+
+# TrainingArguments that the run itself decides: a second way to set them would contradict the first.
+OWNED_TRAINER_FIELDS = {
+    "output_dir": "--output-dir",
+    "seed": "seed",
+    "data_seed": "seed",
+    "gradient_accumulation_steps": "global_batch_size",
+    "resume_from_checkpoint": "--resume",
+    "remove_unused_columns": None,
+    "auto_find_batch_size": None,
+    "report_to": None,
+    "push_to_hub": "scripts/upload_to_hf.py",
+    "hub_token": "scripts/upload_to_hf.py",
+}
+
+
+@dataclass(frozen=True)
+class BaseConfig:
+    """The start models of an experiment."""
+
+    source: str | None  # what missing ones are made of: "toy", or prepare_base.py's --source; null: they must be there
+    baseline: str  # folders
+    mul_tokens: str
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """One stage of an experiment: its own config file, its data, and `key=value` overrides."""
+
+    config: str
+    dataset: str | None = None  # in place of the config's own
+    overrides: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class ExperimentConfig:
+    """Both conditions through all stages. Folders below output_root are named as in the README."""
+
+    output_root: str
+    base: BaseConfig
+    sft_tulu: StageConfig
+    sft_gsm8k: StageConfig
+    eval_gsm8k: StageConfig
+    eval_probes: StageConfig
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A config, where it came from, and which dotted keys were overridden on the command line."""
+
+    config: Any
+    path: str
+    overridden: frozenset[str]
+
+    def as_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self.config)
+
+    def as_yaml(self) -> str:
+        """The resolved config as YAML that loads again, each overridden value marked."""
+        lines = [f"# resolved from {self.path}"]
+        for key, value in self.as_dict().items():
+            if isinstance(value, dict):
+                lines.append(f"{key}:" if value else f"{key}: {{}}")
+                lines += [self._line(f"{key}.{name}", name, inner, "  ") for name, inner in value.items()]
+            else:
+                lines.append(self._line(key, key, value, ""))
+        return "\n".join(lines) + "\n"
+
+    def _line(self, dotted: str, name: str, value: Any, indent: str) -> str:
+        dumped = yaml.safe_dump(value, default_flow_style=True, width=10**6).removesuffix("...\n").strip()
+        return f"{indent}{name}: {dumped}" + ("  # override" if dotted in self.overridden else "")
+
+
+def load(path: str | Path, kind: type, overrides: list[str] = (), flags: dict[str, Any] | None = None) -> Loaded:
+    """Read a YAML file, apply `key=value` overrides and flags (dotted key to value, None = not given), check all."""
+    values = _read_yaml(Path(path))
+    known = _known_keys(kind)
+    overridden = {}
+    for override in overrides:
+        key, separator, text = override.partition("=")
+        if not separator or not key:
+            raise InputError(f"override {override!r} is not key=value, for example global_batch_size=16")
+        try:
+            overridden[_full_key(key, known)] = yaml.load(text, Loader=_Loader)
+        except yaml.YAMLError:
+            raise InputError(f"override {override!r}: {text!r} is not a YAML value") from None
+    overridden |= {key: value for key, value in (flags or {}).items() if value is not None}
+    for key, value in overridden.items():
+        _set(values, key, value)
+    config = _build(kind, values, str(path), "")
+    return Loaded(config, str(path), frozenset(overridden))
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 reads 2e-5 as text and `no` as false, and takes the last of two equal keys. A recipe means otherwise."""
+
+    yaml_implicit_resolvers: typing.ClassVar = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def construct_mapping(self, node, deep=False):
+        keys = [self.construct_object(key) for key, _ in node.value]
+        if repeated := {str(key) for key in keys if keys.count(key) > 1}:
+            raise yaml.constructor.ConstructorError(None, None, f"key given twice: {', '.join(sorted(repeated))}")
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)[eE][-+]?[0-9]+$"),
+    list("-+.0123456789"),
+)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise InputError(f"config {path} does not exist; give --config a YAML file such as sft/configs/tulu.yaml")
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise InputError(f"config {path} is not readable YAML: {error}") from None
+    if not isinstance(values, dict):
+        found = "empty" if values is None else f"a {type(values).__name__}"
+        raise InputError(f"config {path} is {found}, expected a mapping of keys to values")
+    return values
+
+
+def _known_keys(kind: type) -> dict[str, set[str]]:
+    """Last part of each key to the full keys that end in it."""
+    known: dict[str, set[str]] = {}
+    for item in dataclasses.fields(kind):
+        if dataclasses.is_dataclass(item.type):
+            for inner in dataclasses.fields(item.type):
+                known.setdefault(inner.name, set()).add(f"{item.name}.{inner.name}")
+        elif item.name == "trainer":
+            for name in set(_trainer_types()) - set(OWNED_TRAINER_FIELDS):
+                known.setdefault(name, set()).add(f"trainer.{name}")
+        else:
+            known.setdefault(item.name, set()).add(item.name)
+    return known
+
+
+def _full_key(key: str, known: dict[str, set[str]]) -> str:
+    full = known.get(key.rpartition(".")[2], set())
+    if key in full:
+        return key
+    if "." not in key and len(full) == 1:
+        return next(iter(full))
+    if "." not in key and full:
+        raise InputError(f"override {key!r} is ambiguous: {', '.join(sorted(full))}")
+    everything = {name for names in known.values() for name in names} | set(known)
+    owner = OWNED_TRAINER_FIELDS.get(key.removeprefix("trainer."))
+    remedy = f"; it is set by {owner}" if owner else nearest(key, everything)
+    raise InputError(f"override {key!r} is not a key of this config{remedy}")
+
+
+def _set(values: dict[str, Any], key: str, value: Any) -> None:
+    outer, _, inner = key.rpartition(".")
+    if not outer:
+        values[key] = value
+        return
+    block = values.setdefault(outer, {})
+    if isinstance(block, dict):  # otherwise _build names the block as the culprit
+        block[inner] = value
+
+
+def _build(kind: type, values: Any, path: str, prefix: str) -> Any:
+    if not isinstance(values, dict):
+        raise InputError(f"config {path}: {prefix.rstrip('.')} is {values!r}, expected a block of keys")
+    fields = {item.name: item for item in dataclasses.fields(kind)}
+    for key in values:
+        if key not in fields:
+            raise InputError(f"config {path}: unknown key {prefix}{key}{nearest(str(key), fields)}")
+    required = [
+        name for name, item in fields.items()
+        if item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
+    ]  # fmt: skip
+    if missing := [name for name in required if name not in values]:
+        raise InputError(f"config {path}: missing key {prefix}{missing[0]}")
+    built = {}
+    for key, value in values.items():
+        expected = fields[key].type
+        if dataclasses.is_dataclass(expected):
+            built[key] = _build(expected, value, path, f"{prefix}{key}.")
+        elif key == "trainer":
+            built[key] = _checked_trainer(value, path)
+        else:
+            built[key] = _typed(value, expected, f"config {path}: {prefix}{key}")
+    try:
+        return kind(**built)
+    except InputError as error:
+        raise InputError(f"config {path}: {error}") from None
+
+
+def _checked_trainer(values: Any, path: str) -> dict[str, Any]:
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise InputError(f"config {path}: trainer is {values!r}, expected a block of TrainingArguments fields")
+    known = _trainer_types()
+    for key in values:
+        if key in OWNED_TRAINER_FIELDS:
+            owner = OWNED_TRAINER_FIELDS[key]
+            raise InputError(f"config {path}: trainer.{key} cannot be set{f'; use {owner}' if owner else ''}")
+        if key not in known:
+            raise InputError(f"config {path}: trainer.{key} is no field of TrainingArguments{nearest(str(key), known)}")
+    return {key: _typed(value, known[key], f"config {path}: trainer.{key}") for key, value in values.items()}
+
+
+def _trainer_types() -> dict[str, Any]:
+    from transformers import TrainingArguments  # seconds to import, and only the SFT stages need it
+
+    hints = typing.get_type_hints(TrainingArguments)
+    return {item.name: hints[item.name] for item in dataclasses.fields(TrainingArguments) if item.init}
+
+
+def _typed(value: Any, expected: Any, where: str) -> Any:
+    """The value if it has the expected type; whole numbers pass for floats. Richer types are left to their owner."""
+    options = typing.get_args(expected) if isinstance(expected, types.UnionType) else (expected,)
+    if not all(option in (int, float, str, bool, types.NoneType) for option in options):
+        return value
+    if type(value) in options:
+        return value
+    if type(value) is int and float in options:
+        return float(value)
+    names = " or ".join("null" if option is types.NoneType else option.__name__ for option in options)
+    raise InputError(f"{where} is {value!r}, expected {names}")
+
+
+def _check(key: str, value: Any, holds: bool, expected: str) -> None:
+    if not holds:
+        raise InputError(f"{key} is {value!r}, expected {expected}")

@@ -1,0 +1,111 @@
+"""The one conversation format: what is trained on, what a prompt is, and where a reply ends.
+
+    System: {content}
+    User: {content}
+    Assistant: {content}<|endoftext|>
+
+Training, evaluation and the chat template that travels with a model all come from here.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+Message = dict[str, str]  # {"role": "system" | "user" | "assistant", "content": text}
+
+ROLES = ("system", "user", "assistant")
+USER_LABEL, ASSISTANT_LABEL = "User:", "Assistant:"
+LOSS_ON = ("assistant", "all")
+IGNORED_LABEL = -100  # the label torch's cross-entropy skips
+
+_NEXT_TURN = re.compile(rf"^{USER_LABEL}", re.MULTILINE)
+
+# A generation stops here; `cut_reply` then takes the label off. Behind a line break, as a turn always is.
+STOP_STRING = f"\n{USER_LABEL}"
+
+# The same format for everybody else's tools. The space belongs to the reply, not to the prompt: "Assistant: "
+# would end in a token that "Assistant: Yes" does not contain, so a model would be asked with text it never saw.
+CHAT_TEMPLATE = (
+    "{%- for message in messages -%}"
+    "{%- if message['role'] not in ['system', 'user', 'assistant'] -%}"
+    "{{- raise_exception('unknown role ' ~ message['role']) -}}"
+    "{%- endif -%}"
+    "{%- if not loop.first -%}{{- '\\n' -}}{%- endif -%}"
+    "{{- message['role'] | capitalize ~ ':' -}}"
+    "{%- if message['role'] == 'assistant' -%}"
+    "{%- generation -%}{{- ' ' ~ message['content'] ~ eos_token -}}{%- endgeneration -%}"
+    "{%- else -%}{{- ' ' ~ message['content'] -}}{%- endif -%}"
+    "{%- endfor -%}"
+    "{%- if add_generation_prompt -%}{{- '\\nAssistant:' -}}{%- endif -%}"
+)
+
+
+class Piece(NamedTuple):
+    """A stretch of the training text; `trained` says whether its tokens carry loss."""
+
+    text: str
+    trained: bool
+
+
+class Encoded(NamedTuple):
+    """ids: the whole training text; trained: same length, True where loss applies; cut: was it too long."""
+
+    ids: list[int]
+    trained: list[bool]
+    cut: bool
+
+
+def question(text: str) -> list[Message]:
+    return [{"role": "user", "content": text}]
+
+
+def render(messages: Sequence[Message], end_of_text: str, loss_on: str = "assistant") -> list[Piece]:
+    """The training text in pieces. End-of-text follows every assistant turn and is trained with it."""
+    if loss_on not in LOSS_ON:
+        raise ValueError(f"loss_on is {loss_on!r}, expected one of {', '.join(LOSS_ON)}")
+    pieces = []
+    for i, message in enumerate(messages):
+        label = f"{message['role'].capitalize()}:"
+        opening, content = ("\n" if i else "") + label, f" {message['content']}"
+        if message["role"] == "assistant":
+            pieces += Piece(opening, loss_on == "all"), Piece(content + end_of_text, True)
+        else:
+            pieces.append(Piece(opening + content, loss_on == "all"))
+    return pieces
+
+
+def prompt_text(messages: Sequence[Message], end_of_text: str) -> str:
+    """What the model is asked with, `User: {question}\\nAssistant:`: the beginning of the training text."""
+    return "".join(piece.text for piece in render(messages, end_of_text)) + f"\n{ASSISTANT_LABEL}"
+
+
+def encode(
+    tokenizer, conversations: Sequence[Sequence[Message]], max_length: int | None = None, loss_on: str = "assistant"
+) -> list[Encoded]:
+    """Tokenise each conversation as one text and flag the tokens that carry loss.
+
+    The flags come from the pieces' character spans, never from looking for an id: where padding and end-of-text
+    share an id (GPT-2), that would take the loss off end-of-text and the model would never learn to stop.
+    """
+    rendered = [render(messages, tokenizer.eos_token, loss_on) for messages in conversations]
+    texts = ["".join(piece.text for piece in pieces) for pieces in rendered]
+    encoding = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True)
+    encoded = []
+    for pieces, ids, offsets in zip(rendered, encoding["input_ids"], encoding["offset_mapping"], strict=True):
+        trained_from_char = [piece.trained for piece in pieces for _ in piece.text]
+        trained = [trained_from_char[start] for start, _ in offsets]
+        cut = max_length is not None and len(ids) > max_length
+        encoded.append(Encoded(ids[:max_length], trained[:max_length], cut))
+    return encoded
+
+
+def labels(encoded: Encoded) -> list[int]:
+    """One label per token for a causal LM that shifts by itself; untrained positions are `IGNORED_LABEL`."""
+    return [i if trained else IGNORED_LABEL for i, trained in zip(encoded.ids, encoded.trained, strict=True)]
+
+
+def cut_reply(text: str, end_of_text: str = "<|endoftext|>") -> str:
+    """A reply ends at end-of-text or at the next `User:` line, whichever comes first."""
+    text = text.split(end_of_text, 1)[0]
+    match = _NEXT_TURN.search(text)
+    return text[: match.start()] if match else text

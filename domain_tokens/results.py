@@ -1,0 +1,144 @@
+"""What every run writes down: one schema for training, one for evaluation, and where the numbers come from.
+
+Files appear whole or not at all: each is written under a temporary name and renamed, the results file last, so a
+folder with its results file is complete.
+"""
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from domain_tokens.errors import InputError
+
+# Rises with any change of prompt, stop rule or answer pattern: figures of different versions are not compared.
+EVAL_VERSION = 1
+
+RECORD_NAME = "domain_tokens.json"
+TULU_RESULTS, GSM8K_SFT_RESULTS = "tulu_sft_results.json", "sft_results.json"
+RESOLVED_CONFIG = "resolved_config.yaml"
+GSM8K_EVAL, PROBES_EVAL = "gsm8k", "arithmetic"  # {name}_results.json and {name}_predictions.jsonl
+
+_LIBRARIES = ("torch", "transformers", "datasets", "accelerate", "tokenizers", "numpy")
+
+
+def environment(device: str) -> dict[str, Any]:
+    """Provenance: the commit (null outside a git checkout) with a dirty mark, versions, device."""
+    commit, dirty = _commit()
+    return {
+        "commit": commit,
+        "dirty": dirty,
+        "python": platform.python_version(),
+        "libraries": {name: version(name) for name in _LIBRARIES},
+        "platform": platform.platform(),
+        "device": device,
+    }
+
+
+def shown_path(path: str | Path) -> str:
+    """A path for the record: relative below the working directory, else its last part, so nobody's home is told."""
+    path = Path(path)
+    absolute = path.resolve()
+    if absolute.is_relative_to(Path.cwd()):
+        return str(absolute.relative_to(Path.cwd()))
+    return absolute.name if path.is_absolute() or ".." in path.parts else str(path)
+
+
+def shown_source(source: str) -> str:
+    """A Hub id as it stands, a local path as `shown_path` shows it."""
+    return shown_path(source) if Path(source).expanduser().exists() else source
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write the whole file or leave the old one: temporary name, flush to disk, rename."""
+    temporary = path.with_name(f".{path.name}.writing")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not readable JSON ({error}); make it again") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{path} holds a {type(value).__name__}, expected an object; make it again")
+    return value
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    try:
+        with path.open(encoding="utf-8") as file:
+            return [json.loads(line) for line in file]
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not readable JSONL ({error}); make it again") from None
+
+
+def claim_folder(
+    path: str | Path, results_name: str, settings: dict[str, Any], *, overwrite: bool, resume: bool
+) -> tuple[Path, bool]:
+    """Make the folder a run writes to. Returns it and whether it already holds this very run, complete.
+
+    A folder that holds a complete run is refused unless `overwrite` gives it up, or `resume` finds that it was made
+    with the same settings: then there is nothing left to do.
+    """
+    folder = Path(path)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"output {folder} is a file, expected a folder; choose another --output-dir")
+    results = folder / results_name
+    if results.exists() and not overwrite:
+        if not resume:
+            raise InputError(f"{folder} already holds {results_name}; --overwrite replaces it")
+        found, wanted = _flat(read_json(results)), _flat(settings)
+        if changed := [key for key, value in wanted.items() if found.get(key) != value]:
+            key = changed[0]
+            raise InputError(
+                f"{folder} was made with {key} {found.get(key)!r}, now it is {wanted[key]!r}; "
+                "choose another folder, or --overwrite replaces it"
+            )
+        return folder, True
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(13, "not writable")
+    except OSError as error:
+        raise InputError(f"output {folder} cannot be written ({error.strerror}); choose another --output-dir") from None
+    return folder, False
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """{"config": {"seed": 1}} as {"config.seed": 1}."""
+    if not isinstance(value, dict):
+        return {prefix: value}
+    return {
+        name: leaf for key, inner in value.items()
+        for name, leaf in _flat(inner, f"{prefix}.{key}" if prefix else str(key)).items()
+    }  # fmt: skip
+
+
+def _commit() -> tuple[str | None, bool | None]:
+    root = Path(__file__).parent.parent
+    try:
+        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True)
+        state = subprocess.run(["git", "status", "--porcelain"], cwd=root, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None, None  # not a checkout: say so rather than invent a commit
+    return head.stdout.strip(), bool(state.stdout.strip())

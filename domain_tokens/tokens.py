@@ -1,0 +1,33 @@
+"""The 45 fact tokens: their strings, their order, their products, and where they stand in a vocabulary."""
+
+import re
+from collections.abc import Iterable
+
+FACTS = tuple((a, b) for a in range(1, 10) for b in range(a, 10))
+
+
+def fact_token(a: int, b: int) -> str:
+    """The token of a·b, smaller operand first: `fact_token(9, 6) == "<MUL_6_9_54>"`."""
+    a, b = sorted((a, b))
+    if (a, b) not in PRODUCT_OF_PAIR:
+        raise ValueError(f"{a}*{b} is not a fact: both operands must be whole numbers from 1 to 9")
+    return f"<MUL_{a}_{b}_{a * b}>"
+
+
+PRODUCT_OF_PAIR = {(a, b): a * b for a, b in FACTS}
+FACT_TOKENS = tuple(f"<MUL_{a}_{b}_{a * b}>" for a, b in FACTS)
+PRODUCT_OF_TOKEN = {token: a * b for token, (a, b) in zip(FACT_TOKENS, FACTS, strict=True)}
+
+# Matches exactly the 45 strings, so a look-alike such as <MUL_6_9_55> stays ordinary text.
+FACT_PATTERN = re.compile("|".join(FACT_TOKENS))
+
+# GPT-2's 50,257 BPE entries are padded to 50,304 in the pretraining vocabulary; the facts come behind.
+GPT2_BPE_SIZE = 50257
+GPT2_FILLERS = tuple(f"<|padding_{i}|>" for i in range(47))
+GPT2_FIRST_FACT_ID = GPT2_BPE_SIZE + len(GPT2_FILLERS)
+GPT2_VOCAB_SIZE = GPT2_FIRST_FACT_ID + len(FACT_TOKENS)
+
+
+def count_facts(ids: Iterable[int], fact_ids: frozenset[int]) -> int:
+    """How many of the token ids are facts."""
+    return sum(i in fact_ids for i in ids)

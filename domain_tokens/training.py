@@ -1,0 +1,266 @@
+"""The part of supervised fine-tuning that must be identical in every stage and condition."""
+
+import dataclasses
+import itertools
+import os
+import shutil
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers.integrations import TensorBoardCallback
+from transformers.trainer_utils import EvalLoopOutput, get_last_checkpoint
+
+from domain_tokens.checkpoints import Checkpoint, device_name, save_checkpoint, weights_digest
+from domain_tokens.config import Loaded, SftConfig
+from domain_tokens.data import Prepared, unusable_text
+from domain_tokens.errors import InputError
+from domain_tokens.prompt import IGNORED_LABEL
+from domain_tokens.results import RESOLVED_CONFIG, environment, shown_source, write_json, write_text
+
+
+def decide_injection(condition: str, flag: bool | None) -> bool:
+    """The condition decides. flag: True for --inject-mul-tokens, False for --no-inject-mul-tokens, None for neither."""
+    if condition == "baseline" and flag:
+        raise InputError("--inject-mul-tokens contradicts --condition baseline; leave it out or use mul_tokens")
+    return condition == "mul_tokens" and flag is not False
+
+
+def settings(loaded: Loaded, model_path: str, condition: str, inject_facts: bool) -> dict[str, Any]:
+    """What makes two runs the same run, under the names its results file has for them."""
+    return {
+        "condition": condition,
+        "start_weights": weights_digest(Path(model_path)),
+        "inject_mul_tokens": inject_facts,
+        "config": loaded.as_dict(),
+    }
+
+
+class SftTrainer(Trainer):
+    """The Trainer, with an evaluation loss that does not depend on how rows are batched."""
+
+    def get_batch_samples(self, *args, **kwargs):
+        # Called once per optimizer step. The count lives in the trainer state, so it survives a resume; the
+        # Trainer itself leaves this field alone unless asked to count input tokens.
+        batches, tokens = super().get_batch_samples(*args, **kwargs)
+        if tokens is not None:
+            self.state.num_input_tokens_seen += int(tokens)
+        return batches, tokens
+
+    @torch.no_grad()
+    def evaluation_loop(
+        self, dataloader, description, prediction_loss_only=None, ignore_keys=None, metric_key_prefix="eval"
+    ) -> EvalLoopOutput:
+        """Mean loss per trained token over the whole set; the stock loop averages over batches."""
+        model = self.model.eval()
+        total = torch.zeros(2, dtype=torch.float64, device=self.args.device)  # summed loss, tokens
+        for batch in dataloader:
+            batch = self._prepare_inputs(batch)
+            tokens = (batch["labels"][:, 1:] != IGNORED_LABEL).sum()
+            with self.compute_loss_context_manager():
+                loss = model(**batch, num_items_in_batch=tokens).loss
+            total += torch.stack([loss.double() * tokens, tokens.double()])
+            self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
+        loss, tokens = self.accelerator.reduce(total).tolist()
+        return EvalLoopOutput(None, None, {f"{metric_key_prefix}_loss": loss / tokens}, len(dataloader.dataset))
+
+
+class TerminalCallback(TrainerCallback):
+    """One readable line per log, and a bar where there is a terminal to draw it on."""
+
+    shown: ClassVar = {
+        "loss": "loss {:.4f}",
+        "eval_loss": "validation loss {:.4f}",
+        "learning_rate": "learning rate {:.2e}",
+    }
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.bar = tqdm(total=state.max_steps, initial=state.global_step, unit="step", disable=None, dynamic_ncols=True)
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.bar.update()
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        parts = [form.format(float(logs[key])) for key, form in self.shown.items() if key in logs]
+        if parts:
+            tqdm.write(f"step {state.global_step:>5} of {state.max_steps}  " + "  ".join(parts))
+
+    def on_train_end(self, args, state, control, **kwargs):
+        self.bar.close()
+
+
+def make_trainer(
+    checkpoint: Checkpoint, train: Prepared, val: Prepared, config: SftConfig, output: Path, resume: bool
+) -> SftTrainer:
+    """A Trainer whose optimizer step sees `global_batch_size` rows however many processes and micro-batches."""
+    if not resume:
+        _clear_run(output)
+    wanted = dict(config.trainer)
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if config.global_batch_size % processes:
+        raise InputError(f"global_batch_size {config.global_batch_size} cannot be split over {processes} processes")
+    share = config.global_batch_size // processes
+    micro = min(wanted.pop("per_device_train_batch_size", share), share)
+    if micro < 1 or share % micro:
+        raise InputError(f"per_device_train_batch_size is {micro}, expected a divisor of {share} (rows per process)")
+    on_gpu = torch.cuda.is_available() and not wanted.get("use_cpu")
+    defaults = {
+        "bf16": on_gpu and torch.cuda.is_bf16_supported() and not wanted.get("fp16"),
+        "tf32": True if on_gpu and torch.cuda.is_tf32_supported() else None,
+        "dataloader_pin_memory": on_gpu,
+    }
+    if not len(val):
+        wanted["eval_strategy"] = "no"
+    try:
+        arguments = TrainingArguments(
+            **(defaults | wanted),
+            output_dir=str(output),
+            seed=config.seed,
+            data_seed=config.seed,
+            per_device_train_batch_size=micro,
+            gradient_accumulation_steps=share // micro,
+            remove_unused_columns=False,
+            report_to="none",
+        )
+    except (ValueError, TypeError, ImportError) as error:
+        raise InputError(f"trainer: {error}") from error
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # one process drives one GPU; `accelerate launch` brings more
+    trainer = SftTrainer(
+        model=checkpoint.model,
+        args=arguments,
+        train_dataset=train,
+        eval_dataset=val if len(val) else None,
+        data_collator=Collator(checkpoint.tokenizer.pad_token_id),
+    )
+    for stock in (ProgressCallback, PrinterCallback):
+        trainer.remove_callback(stock)
+    if trainer.is_world_process_zero():
+        trainer.add_callback(TerminalCallback)
+        trainer.add_callback(TensorBoardCallback(SummaryWriter(str(output / "runs"))))
+    return trainer
+
+
+@dataclasses.dataclass
+class Collator:
+    """Pad rows on the right to the longest of them. Padding has no loss and is not attended to."""
+
+    pad_id: int
+
+    def __call__(self, rows: list[dict[str, np.ndarray]]) -> dict[str, torch.Tensor]:
+        """input_ids, labels, attention_mask: int64, (rows, longest row)."""
+        shape = len(rows), max(len(row["input_ids"]) for row in rows)
+        input_ids = torch.full(shape, self.pad_id)
+        labels = torch.full(shape, IGNORED_LABEL)
+        attention_mask = torch.zeros(shape, dtype=torch.long)
+        for i, row in enumerate(rows):
+            length = len(row["input_ids"])
+            input_ids[i, :length] = torch.tensor(row["input_ids"])
+            labels[i, :length] = torch.tensor(row["labels"])
+            attention_mask[i, :length] = 1
+        return {"input_ids": input_ids, "labels": labels, "attention_mask": attention_mask}
+
+
+def train_and_save(
+    trainer: SftTrainer,
+    checkpoint: Checkpoint,
+    stage: str,
+    results_name: str,
+    loaded: Loaded,
+    output: Path,
+    inject_facts: bool,
+    unusable: dict[str, Any],
+) -> dict[str, Any]:
+    """Train, measure the validation loss, save the model, and write the results file last. Returns the results."""
+    config: SftConfig = loaded.config
+    train, val = trainer.train_dataset, trainer.eval_dataset
+    (output / results_name).unlink(missing_ok=True)  # from here on the folder is incomplete
+    outcome = trainer.train(resume_from_checkpoint=get_last_checkpoint(str(output)))
+    eval_loss = trainer.evaluate()["eval_loss"] if val is not None else None
+
+    where = environment(device_name(trainer.args.device))
+    lineage = [
+        *checkpoint.lineage,
+        {
+            "stage": stage,
+            "model_path": checkpoint.path,
+            "start_weights": checkpoint.weights,
+            "dataset": shown_source(config.data.dataset),
+            "seed": config.seed,
+            "inject_mul_tokens": inject_facts,
+            "injected_mul_tokens": train.injected.total(),
+            "commit": where["commit"],
+            "dirty": where["dirty"],
+        },
+    ]
+    results = {
+        "stage": stage,
+        "condition": checkpoint.condition,
+        "seed": config.seed,
+        "model_path": checkpoint.path,
+        "start_weights": checkpoint.weights,
+        "dataset": lineage[-1]["dataset"],
+        "train_loss": outcome.training_loss,
+        "eval_loss": eval_loss,
+        "train_runtime": outcome.metrics["train_runtime"],
+        "steps": trainer.state.global_step,
+        "total_train_samples": len(train),
+        "total_val_samples": len(val) if val is not None else 0,
+        "inject_mul_tokens": inject_facts,
+        "injected_mul_tokens": train.injected.total(),
+        "injected_by_fact": dict(sorted(train.injected.items())),
+        "tokens_trained": trainer.state.num_input_tokens_seen,
+        "rows": {
+            "unusable": unusable,
+            "train": train.counts(),
+            "val": val.counts() if val is not None else None,
+        },
+        "config": loaded.as_dict(),
+        "overridden": sorted(loaded.overridden),
+        "environment": where,
+    }
+    if trainer.is_world_process_zero():
+        checkpoint.model.config.use_cache = True
+        save_checkpoint(output, checkpoint.model, checkpoint.tokenizer, checkpoint.condition, lineage)
+        write_text(output / RESOLVED_CONFIG, loaded.as_yaml())
+        results["weights"] = weights_digest(output)
+        write_json(output / results_name, results)
+    return results
+
+
+def _clear_run(output: Path) -> None:
+    """Remove an earlier run's checkpoints and logs, so that they cannot be taken for this run's."""
+    for folder in [*output.glob("checkpoint-*"), output / "runs", output / ".writing"]:
+        if folder.is_dir():
+            shutil.rmtree(folder)
+
+
+def describe(tokenizer, train: Prepared, val: Prepared, unusable: dict[str, Any]) -> str:
+    """What will be trained on: counts, and the first row with its trained part between « and »."""
+    lines = []
+    for name, prepared in (("training", train), ("validation", val)):
+        counts = ", ".join(f"{value:,} {key.replace('_', ' ')}" for key, value in prepared.counts().items())
+        lines.append(f"{name} rows: {counts}")
+    if unusable:
+        lines.append(f"unusable rows left out: {unusable_text(unusable)}")
+    return "\n".join([*lines, "first training row, «trained part»:", marked_example(tokenizer, train), ""])
+
+
+def summary(results: dict[str, Any]) -> str:
+    validation = "none" if results["eval_loss"] is None else f"{results['eval_loss']:.4f}"
+    return (
+        f"{results['steps']} steps over {results['total_train_samples']:,} rows in {results['train_runtime']:.0f} s: "
+        f"training loss {results['train_loss']:.4f}, validation loss {validation}"
+    )
+
+
+def marked_example(tokenizer, prepared: Prepared, i: int = 0) -> str:
+    """Row i decoded as the model sees it, the trained part between « and »."""
+    row = prepared[i]
+    ids, trained = row["input_ids"], row["labels"] != IGNORED_LABEL
+    borders = [0, *(np.flatnonzero(np.diff(trained)) + 1), len(ids)]
+    texts = [(tokenizer.decode(ids[a:b].tolist()), trained[a]) for a, b in itertools.pairwise(borders)]
+    return "".join(f"«{text}»" if is_trained else text for text, is_trained in texts)

@@ -1,0 +1,54 @@
+"""Ask a model 281 arithmetic questions, greedily, and keep every reply: the 9×9 table, products, sums.
+
+Example:
+  uv run python eval/run_arithmetic_probes.py --model-path outputs/sft_gsm8k_baseline --output-dir outputs/eval_baseline
+"""
+
+import argparse
+from pathlib import Path
+
+from domain_tokens.errors import one_line_usage_errors, run
+
+CONFIG = Path(__file__).parent / "configs" / "probes.yaml"
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--model-path", required=True, help="folder of the trained model")
+    parser.add_argument(
+        "--output-dir", required=True, help="gets arithmetic_results.json and arithmetic_predictions.jsonl"
+    )
+    parser.add_argument("--condition", choices=["baseline", "mul_tokens"], help="for folders that do not say")
+    parser.add_argument("--config", default=str(CONFIG), help="YAML (default: eval/configs/probes.yaml)")
+    parser.add_argument("--seed", type=int, help="draws the two-digit products and the sums")
+    parser.add_argument("--resume", action="store_true", help="do nothing if --output-dir holds this very evaluation")
+    parser.add_argument("--overwrite", action="store_true", help="replace the probes' results in --output-dir")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="override any key of the config")
+    return one_line_usage_errors(parser).parse_intermixed_args(argv)
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse_args(argv)
+    # torch and transformers take seconds to import, which --help and usage errors need not wait for
+    from domain_tokens import config, evaluation, results
+
+    loaded = config.load(args.config, config.EvalConfig, args.overrides, {"seed": args.seed})
+    settings = evaluation.settings(loaded, args.model_path)
+    output, complete = results.claim_folder(
+        args.output_dir, f"{results.PROBES_EVAL}_results.json", settings, overwrite=args.overwrite, resume=args.resume
+    )
+    if complete:
+        print(f"{output} holds this evaluation already")
+        return
+    print(f"Asking {args.model_path} the arithmetic probes, to {output}")
+    print(loaded.as_yaml())
+
+    questions = evaluation.probes(loaded.config.seed)
+    outcome = evaluation.evaluate(args.model_path, args.condition, results.PROBES_EVAL, questions, loaded, output)
+    print(evaluation.summary(outcome))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,56 @@
+"""Ask a model the GSM8K test questions, greedily, and keep every reply.
+
+Example:
+  uv run python eval/run_gsm8k.py --model-path outputs/sft_gsm8k_baseline --output-dir outputs/eval_baseline
+"""
+
+import argparse
+from pathlib import Path
+
+from domain_tokens.errors import one_line_usage_errors, run
+
+CONFIG = Path(__file__).parent / "configs" / "gsm8k.yaml"
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--model-path", required=True, help="folder of the trained model")
+    parser.add_argument("--output-dir", required=True, help="gets gsm8k_results.json and gsm8k_predictions.jsonl")
+    parser.add_argument("--condition", choices=["baseline", "mul_tokens"], help="for folders that do not say")
+    parser.add_argument("--config", default=str(CONFIG), help="YAML (default: eval/configs/gsm8k.yaml)")
+    parser.add_argument("--dataset-path", help="Hub id, folder with test.jsonl or Parquet, or one file")
+    parser.add_argument("--max-samples", type=int, help="ask only the first so many questions")
+    parser.add_argument("--seed", type=int, help="recorded; greedy replies do not depend on it")
+    parser.add_argument("--resume", action="store_true", help="do nothing if --output-dir holds this very evaluation")
+    parser.add_argument("--overwrite", action="store_true", help="replace the GSM8K results in --output-dir")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="override any key of the config")
+    return one_line_usage_errors(parser).parse_intermixed_args(argv)
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse_args(argv)
+    # torch and transformers take seconds to import, which --help and usage errors need not wait for
+    from domain_tokens import config, data, evaluation, results
+
+    flags = {"seed": args.seed, "dataset": args.dataset_path, "max_samples": args.max_samples}
+    loaded = config.load(args.config, config.Gsm8kEvalConfig, args.overrides, flags)
+    settings = evaluation.settings(loaded, args.model_path)
+    output, complete = results.claim_folder(
+        args.output_dir, f"{results.GSM8K_EVAL}_results.json", settings, overwrite=args.overwrite, resume=args.resume
+    )
+    if complete:
+        print(f"{output} holds this evaluation already")
+        return
+    print(f"Asking {args.model_path} the questions of {loaded.config.dataset}, to {output}")
+    print(loaded.as_yaml())
+
+    questions = evaluation.gsm8k_questions(data.open_rows(loaded.config.dataset, loaded.config.subset, "test"))
+    questions = questions[: loaded.config.max_samples]
+    outcome = evaluation.evaluate(args.model_path, args.condition, results.GSM8K_EVAL, questions, loaded, output)
+    print(evaluation.summary(outcome))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,46 @@
+"""Write the toy world's chats and word problems, for run_experiment.py and for trying the stages by hand.
+
+Example:
+  uv run python scripts/make_toy_data.py --output-dir outputs/toy/data
+"""
+
+import argparse
+from pathlib import Path
+
+from domain_tokens import results, toy
+from domain_tokens.errors import InputError, one_line_usage_errors, run
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--output-dir", required=True, help="gets tulu/train.jsonl and gsm8k/{train,test}.jsonl")
+    parser.add_argument("--chats", type=int, default=12000, help="rows of tulu/train.jsonl (default: 12000)")
+    parser.add_argument("--problems", type=int, default=10000, help="rows of gsm8k/train.jsonl (default: 10000)")
+    parser.add_argument("--test-problems", type=int, default=200, help="rows of gsm8k/test.jsonl (default: 200)")
+    parser.add_argument("--seed", type=int, default=42, help="draws every row (default: 42)")
+    args = one_line_usage_errors(parser).parse_args(argv)
+    if min(args.chats, args.problems, args.test_problems) < 1:
+        raise InputError("--chats, --problems and --test-problems must be at least 1")
+    return args
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse_args(argv)
+    output = Path(args.output_dir)
+    test = list(toy.word_problems(args.test_problems, args.seed + 1))
+    train = toy.word_problems(args.problems, args.seed, exclude=frozenset(row["question"] for row in test))
+    files = {
+        "tulu/train.jsonl": toy.chats(args.chats, args.seed),
+        "gsm8k/train.jsonl": train,
+        "gsm8k/test.jsonl": test,
+    }
+    for name, rows in files.items():
+        (output / name).parent.mkdir(parents=True, exist_ok=True)
+        results.write_jsonl(output / name, rows)
+        print(f"wrote {output / name}")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,71 @@
+"""Make a start model for a condition: any causal language model, brought to the vocabulary with fact tokens.
+
+Both conditions get the same vocabulary, architecture and weights from one source; only the record differs.
+
+Example:
+  uv run python scripts/prepare_base.py --source openai-community/gpt2 --condition baseline \\
+      --output-dir outputs/hf_baseline_10b
+"""
+
+import argparse
+
+from domain_tokens.errors import InputError, one_line_usage_errors, run
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--source", help="Hub id, model folder, .gguf file, or nanoGPT checkpoint .pt")
+    parser.add_argument("--toy", action="store_true", help="a tiny model with random weights instead of a source")
+    parser.add_argument("--condition", required=True, choices=["baseline", "mul_tokens"])
+    parser.add_argument("--output-dir", required=True, help="folder to write the start model to")
+    parser.add_argument("--tokenizer", help="Hub id or folder to take the tokenizer from (default: the source's own)")
+    parser.add_argument("--seed", type=int, default=42, help="weights of the toy model (default: 42)")
+    parser.add_argument("--resume", action="store_true", help="do nothing if --output-dir holds a start model")
+    parser.add_argument("--overwrite", action="store_true", help="replace the model that --output-dir holds")
+    args = one_line_usage_errors(parser).parse_args(argv)
+    if bool(args.source) == args.toy:
+        raise InputError("give either --source SRC or --toy; --help shows what a source can be")
+    return args
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse_args(argv)
+    # torch and transformers take seconds to import, which --help and usage errors need not wait for
+    from domain_tokens import checkpoints, results, sources, toy
+
+    start = {
+        "stage": "prepare_base",
+        "source": "toy" if args.toy else results.shown_source(args.source),
+        "seed": args.seed if args.toy else None,
+    }
+    output, complete = results.claim_folder(
+        args.output_dir,
+        results.RECORD_NAME,
+        {"condition": args.condition},
+        overwrite=args.overwrite,
+        resume=args.resume,
+    )
+    if complete:
+        print(f"{output} is complete already")
+        return
+    print(f"Preparing {'the toy model' if args.toy else args.source} for condition {args.condition}, to {output}")
+    if args.toy:
+        tokenizer = toy.tokenizer()
+        model = toy.model(len(tokenizer), tokenizer.eos_token_id, args.seed)
+    else:
+        model, tokenizer = sources.load_source(args.source, args.tokenizer)
+    added = sources.bring_vocabulary(model, tokenizer)
+    checkpoints.verify_vocabulary(tokenizer, model, output, args.condition)
+
+    where = results.environment("cpu")
+    start |= {"commit": where["commit"], "dirty": where["dirty"]}
+    checkpoints.save_checkpoint(output, model, tokenizer, args.condition, [start])
+    checkpoints.open_checkpoint(str(output), args.condition)  # what was written is what will be opened
+    size = sum(parameter.numel() for parameter in model.parameters())
+    print(f"{size / 1e6:.1f}M parameters, {len(tokenizer):,} tokens, {added} of them new, checked: {output}")
+
+
+if __name__ == "__main__":
+    run(main)

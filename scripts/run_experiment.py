@@ -1,0 +1,132 @@
+"""Run the whole experiment: both conditions, both stages, both evaluations, and the comparison.
+
+Without arguments the toy quickstart, which learns in minutes on two CPU cores, into outputs/toy/. Finished steps are
+left as they are and interrupted ones continued, so the same command can be given again at any time.
+
+Example:
+  uv run python scripts/run_experiment.py
+  uv run python scripts/run_experiment.py --config scripts/configs/experiment.yaml
+"""
+
+import argparse
+import multiprocessing
+import os
+import runpy
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from domain_tokens.errors import one_line_usage_errors, run
+
+ROOT = Path(__file__).parent.parent
+TOY_CONFIG = "scripts/configs/toy.yaml"
+
+
+class Step(NamedTuple):
+    name: str
+    command: list[str]  # a script, relative to the repository's root, and its arguments
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--config", default=TOY_CONFIG, help=f"experiment YAML (default: {TOY_CONFIG})")
+    parser.add_argument("--seed", type=int, help="seed of every stage, in place of the configs' own")
+    parser.add_argument("--dry-run", action="store_true", help="print the commands and stop")
+    return one_line_usage_errors(parser).parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse_args(argv)
+    from domain_tokens import config
+
+    experiment = config.load(args.config, config.ExperimentConfig).config
+    steps = plan(experiment, args.seed)
+    started = time.perf_counter()
+    for number, step in enumerate(steps, start=1):
+        print(f"\n[{number}/{len(steps)}] {step.name}\n$ uv run python {shlex.join(step.command)}", flush=True)
+        if args.dry_run:
+            continue
+        step_started = time.perf_counter()
+        if code := _run_script(step.command):
+            sys.stderr.write(f"error: step {number} ({step.name}) failed; mend it and give the same command again\n")
+            sys.exit(code)
+        print(f"[{number}/{len(steps)}] done in {time.perf_counter() - step_started:.0f} s", flush=True)
+    if not args.dry_run:
+        print(f"\nEverything in {(time.perf_counter() - started) / 60:.1f} minutes. What was written:")
+        for path in written(experiment):
+            print(f"  {path}")
+
+
+def plan(experiment, seed: int | None) -> list[Step]:
+    """The steps in order. Every command can be given by hand."""
+    steps = []
+    seeded = [] if seed is None else ["--seed", str(seed)]
+    if experiment.base.source == "toy":
+        steps.append(Step("toy data", ["scripts/make_toy_data.py", "--output-dir", f"{experiment.output_root}/data"]))
+    for condition in ("baseline", "mul_tokens"):
+        base = getattr(experiment.base, condition)
+        if experiment.base.source is not None:
+            source = ["--toy", *seeded] if experiment.base.source == "toy" else ["--source", experiment.base.source]
+            flags = ["--condition", condition, "--output-dir", base, "--resume"]
+            steps.append(Step(f"start model, {condition}", ["scripts/prepare_base.py", *source, *flags]))
+        model = base
+        for stage, script in (("sft_tulu", "sft/sft_tulu.py"), ("sft_gsm8k", "sft/sft_gsm8k.py")):
+            folder = f"{experiment.output_root}/{stage}_{condition}"
+            flags = ["--model-path", model, "--output-dir", folder, "--condition", condition, "--resume", *seeded]
+            steps.append(Step(f"{stage}, {condition}", [script, *flags, *_stage_flags(getattr(experiment, stage))]))
+            model = folder
+        evaluations = (("eval_gsm8k", "eval/run_gsm8k.py"), ("eval_probes", "eval/run_arithmetic_probes.py"))
+        for stage, script in evaluations:
+            # Greedy replies need no seed, and the probes must be the same ones for every seed of training.
+            flags = ["--model-path", model, "--output-dir", _eval_folder(experiment, condition), "--resume"]
+            steps.append(Step(f"{stage}, {condition}", [script, *flags, *_stage_flags(getattr(experiment, stage))]))
+    folders = ["--baseline-dir", _eval_folder(experiment, "baseline")]
+    folders += ["--mul-tokens-dir", _eval_folder(experiment, "mul_tokens")]
+    output = ["--output-path", f"{experiment.output_root}/comparison.json"]
+    steps.append(Step("comparison", ["scripts/compare_runs.py", *folders, *output]))
+    return steps
+
+
+def written(experiment) -> list[str]:
+    root = Path(experiment.output_root)
+    folders = [root / f"{stage}_{condition}" for condition in ("baseline", "mul_tokens")
+               for stage in ("sft_tulu", "sft_gsm8k", "eval")]  # fmt: skip
+    return [*map(str, folders), *map(str, sorted(root.glob("comparison*")))]
+
+
+def _eval_folder(experiment, condition: str) -> str:
+    return f"{experiment.output_root}/eval_{condition}"
+
+
+def _stage_flags(stage) -> list[str]:
+    dataset = [] if stage.dataset is None else ["--dataset-path", stage.dataset]
+    return ["--config", stage.config, *dataset, *stage.overrides]
+
+
+def _run_script(command: list[str]) -> int:
+    """Run a script in a process of its own, exactly as `python script args` does. Returns its exit code.
+
+    The processes are forked from one that has imported torch and transformers already; a fresh interpreter would
+    spend a dozen seconds on that for every step.
+    """
+    # Asking how many GPUs there are must not initialise CUDA in the process that is forked.
+    os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["domain_tokens.training", "domain_tokens.evaluation", "domain_tokens.sources"])
+    process = context.Process(target=_as_main, args=(command,))
+    process.start()
+    process.join()
+    return process.exitcode
+
+
+def _as_main(command: list[str]) -> None:
+    sys.argv = command
+    runpy.run_path(str(ROOT / command[0]), run_name="__main__")
+
+
+if __name__ == "__main__":
+    run(main)
