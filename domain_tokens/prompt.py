@@ -89,7 +89,8 @@ def encode(
     """
     rendered = [render(messages, tokenizer.eos_token, loss_on) for messages in conversations]
     texts = ["".join(piece.text for piece in pieces) for pieces in rendered]
-    encoding = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True)
+    # verbose: no warning about rows longer than the model's context, which are cut below
+    encoding = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     encoded = []
     for pieces, ids, offsets in zip(rendered, encoding["input_ids"], encoding["offset_mapping"], strict=True):
         trained_from_char = [piece.trained for piece in pieces for _ in piece.text]

@@ -74,16 +74,15 @@ LISTS = {
 COUNTS = {1: "one", 2: "two", 3: "three", 4: "four"}
 SYSTEM_MESSAGES = ("You are a helpful assistant.", "Answer briefly.", "You like numbers.")
 
-PRODUCT_QUESTIONS = (
-    "What is {a} times {b}?",
-    "What is {a} times {b}?",
-    "What is {a} multiplied by {b}?",
-    "Multiply {a} by {b}.",
-    "How much is {a} * {b}?",
-    "Compute {a} x {b}.",
-    "Give me the product of {a} and {b}.",
-)
-PRODUCT_ANSWERS = ("{a} * {b} = {c}", "{a}*{b} = {c}", "{a} × {b} = {c}")
+# Each phrasing is answered in a form of its own, so that a reply follows from its question.
+PRODUCTS = {
+    "What is {a} times {b}?": "{a} * {b} = {c}",
+    "What is {a} multiplied by {b}?": "{a} * {b} = {c}",
+    "Multiply {a} by {b}.": "{a} × {b} = {c}",
+    "How much is {a} * {b}?": "{a} * {b} = {c}",
+    "Compute {a} x {b}.": "{a} x {b} = {c}",
+    "Give me the product of {a} and {b}.": "The product is {a}*{b} = {c}.",
+}
 SUM_QUESTIONS = ("What is {a} plus {b}?", "Add {a} and {b}.", "How much is {a} + {b}?")
 
 TOKENIZER_SIZE = 700  # before the facts
@@ -98,20 +97,26 @@ def chats(rows: int, seed: int) -> Iterator[dict]:
         if rng.random() < 0.1:
             messages.append({"role": "system", "content": rng.choice(SYSTEM_MESSAGES)})
         kind = "chat"
-        for _ in range(rng.choices((1, 2, 3), (0.7, 0.2, 0.1))[0]):
+        for _ in range(rng.choices((1, 2), (0.9, 0.1))[0]):
             kind, user, assistant = _exchange(rng)
             messages += {"role": "user", "content": user}, {"role": "assistant", "content": assistant}
         yield {"id": f"toy_{seed}_{i}", "messages": messages, "source": f"toy/{kind}"}
 
 
-def word_problems(rows: int, seed: int, exclude: frozenset[str] = frozenset()) -> Iterator[dict]:
-    """Distinct problems in the schema of GSM8K, none with a question in `exclude`."""
+def word_problems(rows: int, seed: int, exclude: frozenset[str] = frozenset(), drills: float = 0.0) -> Iterator[dict]:
+    """Distinct problems in the schema of GSM8K, none with a question in `exclude`.
+
+    drills: the share of bare products and sums among them, which do repeat. A stage that never asks for the table
+    makes a model this small forget it, and both conditions would look alike for that reason alone.
+    """
     rng = random.Random(f"problems-{seed}")
     seen = set(exclude)
     while rows:
-        problem = _problem(rng)
+        is_drill = rng.random() < drills
+        problem = _drill(rng) if is_drill else _problem(rng)
         if problem["question"] not in seen:
-            seen.add(problem["question"])
+            if not is_drill:
+                seen.add(problem["question"])
             rows -= 1
             yield problem
 
@@ -121,9 +126,10 @@ def _exchange(rng: random.Random) -> tuple[str, str, str]:
     if draw < 0.72:
         a, b = rng.randint(1, 9), rng.randint(1, 9)
         numbers = {"a": a, "b": b, "c": a * b}
-        return "product", rng.choice(PRODUCT_QUESTIONS).format(**numbers), rng.choice(PRODUCT_ANSWERS).format(**numbers)
+        question, answer = rng.choice(list(PRODUCTS.items()))
+        return "product", question.format(**numbers), answer.format(**numbers)
     if draw < 0.84:
-        a, b = rng.randint(1, 50), rng.randint(1, 49)
+        a, b = rng.randint(10, 99), rng.randint(10, 99)
         return "sum", rng.choice(SUM_QUESTIONS).format(a=a, b=b), f"{a} + {b} = {a + b}"
     if draw < 0.90:
         country = rng.choice(list(CAPITALS))
@@ -144,18 +150,24 @@ def _problem(rng: random.Random) -> dict:
     step = f"{a}*{b}=<<{a}*{b}={c}>>{c} {thing}"
     story = f"{name} has {a} {boxes} with {b} {noun if b == 1 else thing} in each {box}."
     draw = rng.random()
-    if draw < 0.12:
-        return _row(f"What is {a} times {b}?" if draw < 0.04 else f"What is {a} times {b} {thing}?", step, c)
-    if draw < 0.55:
+    if draw < 0.5:
         return _row(f"{story} How many {thing} does {name} have?", step, c)
     d = rng.randint(1, 9)
-    if draw < 0.80 or d >= c:
+    if draw < 0.75 or d >= c:
         total = c + d
         question = f"{story} {name} finds {d} more. How many {thing} are there now?"
         return _row(question, f"{step}\n{c}+{d}=<<{c}+{d}={total}>>{total} {thing}", total)
     left = c - d
     question = f"{story} {name} loses {d}. How many {thing} are left?"
     return _row(question, f"{step}\n{c}-{d}=<<{c}-{d}={left}>>{left} {thing}", left)
+
+
+def _drill(rng: random.Random) -> dict:
+    if rng.random() < 0.25:
+        a, b = rng.randint(10, 99), rng.randint(10, 99)
+        return _row(f"What is {a} plus {b}?", f"{a}+{b}=<<{a}+{b}={a + b}>>{a + b}", a + b)
+    a, b = rng.randint(1, 9), rng.randint(1, 9)
+    return _row(f"What is {a} times {b}?", f"{a}*{b}=<<{a}*{b}={a * b}>>{a * b}", a * b)
 
 
 def _row(question: str, steps: str, answer: int) -> dict:
@@ -205,6 +217,7 @@ def model(vocab_size: int, eos_token_id: int, seed: int = 0):
     torch.manual_seed(seed)
     config = GPT2Config(
         vocab_size=vocab_size, n_positions=CONTEXT, n_embd=128, n_layer=4, n_head=4,
+        initializer_range=0.06,  # 0.02 suits GPT-2's 768 columns; at 128 it costs half of the training
         resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, bos_token_id=eos_token_id, eos_token_id=eos_token_id,
     )  # fmt: skip
     return GPT2LMHeadModel(config)

@@ -80,12 +80,9 @@ def _usage_table(usage: dict) -> str:
     cells = [("replies", "condition", "tokens each", "facts each", "facts in all", "ended by end-of-text")]
     for name, conditions in usage.items():
         for condition, figures in conditions.items():
-            cells.append(
-                (
-                    name, condition, f"{figures['avg_response_tokens']:.1f}", f"{figures['mul_tokens_per_response']:.2f}",
-                    str(figures["mul_token_count"]), f"{figures['finished_rate']:.1%}",
-                )
-            )  # fmt: skip
+            tokens, facts = f"{figures['avg_response_tokens']:.1f}", f"{figures['mul_tokens_per_response']:.2f}"
+            in_all, finished = str(figures["mul_token_count"]), f"{figures['finished_rate']:.1%}"
+            cells.append((name, condition, tokens, facts, in_all, finished))
     return _aligned(cells, left=(0, 1))
 
 

@@ -10,14 +10,16 @@ from pathlib import Path
 from domain_tokens import results, toy
 from domain_tokens.errors import InputError, one_line_usage_errors, run
 
+DRILLS = 0.2  # share of bare products and sums among the training problems
+
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--output-dir", required=True, help="gets tulu/train.jsonl and gsm8k/{train,test}.jsonl")
-    parser.add_argument("--chats", type=int, default=12000, help="rows of tulu/train.jsonl (default: 12000)")
-    parser.add_argument("--problems", type=int, default=10000, help="rows of gsm8k/train.jsonl (default: 10000)")
+    parser.add_argument("--chats", type=int, default=9000, help="rows of tulu/train.jsonl (default: 9000)")
+    parser.add_argument("--problems", type=int, default=9000, help="rows of gsm8k/train.jsonl (default: 9000)")
     parser.add_argument("--test-problems", type=int, default=200, help="rows of gsm8k/test.jsonl (default: 200)")
     parser.add_argument("--seed", type=int, default=42, help="draws every row (default: 42)")
     args = one_line_usage_errors(parser).parse_args(argv)
@@ -30,7 +32,8 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     output = Path(args.output_dir)
     test = list(toy.word_problems(args.test_problems, args.seed + 1))
-    train = toy.word_problems(args.problems, args.seed, exclude=frozenset(row["question"] for row in test))
+    asked = frozenset(row["question"] for row in test)
+    train = toy.word_problems(args.problems, args.seed, exclude=asked, drills=DRILLS)
     files = {
         "tulu/train.jsonl": toy.chats(args.chats, args.seed),
         "gsm8k/train.jsonl": train,
