@@ -113,6 +113,8 @@ def verify_vocabulary(tokenizer, model, path: str | Path, condition: str = "base
         f"make a start model of it: scripts/prepare_base.py --source {path} --condition {condition} --output-dir DIR"
     )
     ids = [tokenizer.encode(token, add_special_tokens=False) for token in FACT_TOKENS]
+    if not any(ids):
+        raise InputError(f"{path}: the folder holds no tokenizer (tokenizer.json); {remedy}")
     is_gpt2 = tokenizer.convert_tokens_to_ids("<|endoftext|>") == GPT2_BPE_SIZE - 1
     first = GPT2_FIRST_FACT_ID if is_gpt2 else ids[0][0]
     for expected, (token, found) in enumerate(zip(FACT_TOKENS, ids, strict=True), start=first):

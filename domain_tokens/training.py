@@ -179,7 +179,11 @@ def train_and_save(
     train, val = trainer.train_dataset, trainer.eval_dataset
     (output / results_name).unlink(missing_ok=True)  # from here on the folder is incomplete
     outcome = trainer.train(resume_from_checkpoint=get_last_checkpoint(str(output)))
-    eval_loss = trainer.evaluate()["eval_loss"] if val is not None else None
+    last = trainer.state.log_history[-2:]  # the run's own summary comes behind an evaluation of its last step
+    measured = [log["eval_loss"] for log in last if log["step"] == trainer.state.global_step and "eval_loss" in log]
+    if val is not None and not measured:
+        measured = [trainer.evaluate()["eval_loss"]]
+    eval_loss = measured[0] if measured else None
 
     where = environment(device_name(trainer.args.device))
     lineage = [
@@ -238,7 +242,7 @@ def _clear_run(output: Path) -> None:
             shutil.rmtree(folder)
 
 
-def describe(tokenizer, train: Prepared, val: Prepared, unusable: dict[str, Any]) -> str:
+def describe(tokenizer, train: Prepared, val: Prepared, unusable: dict[str, Any], inject_facts: bool) -> str:
     """What will be trained on: counts, and the first row with its trained part between « and »."""
     lines = []
     for name, prepared in (("training", train), ("validation", val)):
@@ -246,6 +250,8 @@ def describe(tokenizer, train: Prepared, val: Prepared, unusable: dict[str, Any]
         lines.append(f"{name} rows: {counts}")
     if unusable:
         lines.append(f"unusable rows left out: {unusable_text(unusable)}")
+    if inject_facts and not train.injected:
+        lines.append("note: no fact stands in these rows, so this stage trains both conditions alike")
     return "\n".join([*lines, "first training row, «trained part»:", marked_example(tokenizer, train), ""])
 
 

@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> None:
     checkpoint = checkpoints.open_checkpoint(args.model_path, args.condition)
     split = data.read_training_split(loaded.config.data, loaded.config.seed, data.tulu_conversation)
     train, val = data.prepare_split(split, checkpoint.tokenizer, loaded.config.data, inject_facts)
-    print(training.describe(checkpoint.tokenizer, train, val, split.unusable))
+    print(training.describe(checkpoint.tokenizer, train, val, split.unusable, inject_facts))
 
     trainer = training.make_trainer(checkpoint, train, val, loaded.config, output, args.resume)
     outcome = training.train_and_save(

@@ -1,0 +1,55 @@
+"""Throwaway models and data: everything is generated here, nothing is downloaded."""
+
+import json
+from pathlib import Path
+
+import make_toy_data
+import prepare_base
+import pytest
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"  # real data, beside the repository on some machines only
+CONDITIONS = ("baseline", "mul_tokens")
+
+
+@pytest.fixture(scope="session")
+def toy_data(tmp_path_factory) -> Path:
+    """A folder with tulu/train.jsonl and gsm8k/{train,test}.jsonl."""
+    folder = tmp_path_factory.mktemp("toy_data")
+    make_toy_data.main(f"--output-dir {folder} --chats 300 --problems 300 --test-problems 20".split())
+    return folder
+
+
+@pytest.fixture(scope="session")
+def toy_base(tmp_path_factory) -> dict[str, Path]:
+    """The toy start models by condition."""
+    root = tmp_path_factory.mktemp("toy_base")
+    for condition in CONDITIONS:
+        prepare_base.main(f"--toy --condition {condition} --output-dir {root / condition}".split())
+    return {condition: root / condition for condition in CONDITIONS}
+
+
+@pytest.fixture(scope="session")
+def toy_tokenizer(toy_base):
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(toy_base["baseline"])
+
+
+@pytest.fixture(scope="session")
+def gpt2_tokenizer():
+    from domain_tokens.sources import load_tokenizer
+
+    folder = SHARED / "gpt2"
+    if not folder.exists():
+        pytest.skip("GPT-2's vocabulary lies beside the repository only on some machines")
+    return load_tokenizer(str(folder))
+
+
+def read_jsonl(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def write_jsonl(path: Path, rows: list) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path

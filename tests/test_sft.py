@@ -1,0 +1,262 @@
+"""The two SFT stages through their own command lines: what is trained on, and what is written down."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sft_gsm8k
+import sft_tulu
+import torch
+import yaml
+from conftest import CONDITIONS, write_jsonl
+
+from domain_tokens import training
+from domain_tokens.checkpoints import open_checkpoint
+from domain_tokens.errors import InputError
+from domain_tokens.prompt import IGNORED_LABEL, prompt_text, question
+from domain_tokens.tokens import FACT_TOKENS
+
+ROOT = Path(__file__).parent.parent
+QUICK = ["max_steps=2", "val_samples=20", "save_strategy=no", "logging_steps=1", "learning_rate=1e-3"]
+STAGES = {
+    "sft_tulu": (sft_tulu, "tulu", "tulu_sft_results.json"),
+    "sft_gsm8k": (sft_gsm8k, "gsm8k", "sft_results.json"),
+}
+
+
+def command(stage, model, data, output, condition, *more):
+    return [
+        "--model-path", str(model), "--output-dir", str(output), "--condition", condition,
+        "--config", str(ROOT / f"sft/configs/{STAGES[stage][1]}.yaml"), "--dataset-path", str(data / STAGES[stage][1]),
+        *QUICK, *more,
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def trainers(monkeypatch):
+    """Every trainer that a script makes, to look at the very batches it trains on."""
+    made, make = [], training.make_trainer
+    monkeypatch.setattr(training, "make_trainer", lambda *args: made.append(make(*args)) or made[-1])
+    return made
+
+
+def batches(trainer):
+    yield from trainer.get_train_dataloader()
+    yield from trainer.get_eval_dataloader()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("condition", CONDITIONS)
+def test_a_stage_trains_on_assistant_text_and_end_of_text_and_on_nothing_else(
+    stage, condition, toy_base, toy_data, toy_tokenizer, tmp_path, trainers
+):
+    STAGES[stage][0].main(command(stage, toy_base[condition], toy_data, tmp_path / "out", condition))
+    end, facts = toy_tokenizer.eos_token_id, toy_tokenizer.convert_tokens_to_ids(list(FACT_TOKENS))
+    rows = fact_count = 0
+    for batch in batches(trainers[0]):
+        for ids, labels, mask in zip(batch["input_ids"], batch["labels"], batch["attention_mask"], strict=True):
+            length = int(mask.sum())
+            assert mask[:length].all()
+            assert (labels[length:] == IGNORED_LABEL).all(), "padding has loss"
+            assert labels[length - 1] == end, "end-of-text has no loss"  # pad and end-of-text share an id here
+            text = toy_tokenizer.decode(ids[:length])
+            trained = toy_tokenizer.decode(labels[labels != IGNORED_LABEL])
+            turns = text.split("\nAssistant:")
+            asked, *replies = [turn.split("<|endoftext|>")[0] for turn in turns]
+            assert trained == "<|endoftext|>".join(replies) + "<|endoftext|>", "user text has loss, or a reply has none"
+            assert asked.startswith(("User: ", "System: "))
+            fact_count += int(np.isin(ids[:length], facts).sum())
+            rows += 1
+    assert rows > 250
+    assert fact_count == 0 if condition == "baseline" else fact_count > 200
+
+
+def test_training_text_starts_with_the_inference_prompt(toy_base, toy_data, toy_tokenizer, tmp_path, trainers):
+    sft_gsm8k.main(command("sft_gsm8k", toy_base["mul_tokens"], toy_data, tmp_path / "out", "mul_tokens"))
+    for batch in batches(trainers[0]):
+        for ids, labels in zip(batch["input_ids"].tolist(), batch["labels"].tolist(), strict=True):
+            first_trained = next(i for i, label in enumerate(labels) if label != IGNORED_LABEL)
+            asked = toy_tokenizer.decode(ids[:first_trained]).removeprefix("User: ").removesuffix("\nAssistant:")
+            prompt = prompt_text(question(asked), toy_tokenizer.eos_token)
+            assert toy_tokenizer.encode(prompt, add_special_tokens=False) == ids[:first_trained]
+
+
+opened: list[str] = []
+watching = False
+
+
+def _record_opened_files(event, args):
+    if watching and event == "open":
+        opened.append(str(args[0]))
+
+
+sys.addaudithook(_record_opened_files)  # it cannot be taken off again, so it looks at a switch
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_training_never_opens_the_test_split(stage, toy_base, toy_data, tmp_path):
+    global watching
+    opened.clear()
+    watching = True
+    try:
+        STAGES[stage][0].main(command(stage, toy_base["baseline"], toy_data, tmp_path / "out", "baseline"))
+    finally:
+        watching = False
+    assert [path for path in opened if path.endswith("train.jsonl")]
+    assert not [path for path in opened if path.endswith("test.jsonl")]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_finished_stage_is_a_whole_model_folder_that_moved(stage, toy_base, toy_data, tmp_path, capsys):
+    start, output = toy_base["mul_tokens"], tmp_path / "out"
+    STAGES[stage][0].main(command(stage, start, toy_data, output, "mul_tokens"))
+    results_name = STAGES[stage][2]
+    names = {path.name for path in output.iterdir()}
+    assert names >= {
+        "config.json", "model.safetensors", "tokenizer.json", "chat_template.jinja", "resolved_config.yaml",
+        "domain_tokens.json", "runs", results_name,
+    }  # fmt: skip
+    assert not [name for name in names if name.startswith((".", "checkpoint"))]
+    assert list((output / "runs").glob("events.out.tfevents.*"))
+
+    results = json.loads((output / results_name).read_text())
+    assert results["condition"] == "mul_tokens"
+    assert results["seed"] == 42
+    assert results["total_train_samples"] + results["total_val_samples"] == 300
+    assert results["total_val_samples"] == 20
+    assert results["injected_mul_tokens"] == sum(results["injected_by_fact"].values()) > 200
+    assert np.isfinite([results["train_loss"], results["eval_loss"], results["train_runtime"]]).all()
+    assert 0 < results["tokens_trained"] < results["rows"]["train"]["trained_tokens"]
+    assert results["config"]["data"]["max_length"] == {"sft_tulu": 1024, "sft_gsm8k": 512}[stage]
+    assert results["environment"].keys() >= {"commit", "dirty", "libraries", "device"}
+    assert os.path.expanduser("~") not in json.dumps({**results, "environment": None})
+    assert "max_steps: 2  # override" in (output / "resolved_config.yaml").read_text()
+    assert yaml.safe_load((output / "resolved_config.yaml").read_text())["trainer"]["max_steps"] == 2
+
+    before, after = open_checkpoint(str(start), None), open_checkpoint(str(output), None)
+    assert [entry["stage"] for entry in after.lineage] == ["prepare_base", stage]
+    assert after.lineage[-1]["start_weights"] == before.weights == results["start_weights"]
+    assert after.weights == results["weights"]
+    for name, parameter in after.model.named_parameters():
+        assert not torch.equal(parameter, dict(before.model.named_parameters())[name]), f"{name} did not move"
+
+    printed = capsys.readouterr().out
+    assert "«" in printed and "<|endoftext|>»" in printed
+    assert "validation loss" in printed
+
+
+def test_the_loss_does_not_depend_on_micro_batches(toy_base, toy_data, tmp_path):
+    losses = []
+    for micro in (32, 4):
+        output = tmp_path / str(micro)
+        sft_tulu.main(
+            command(
+                "sft_tulu", toy_base["baseline"], toy_data, output, "baseline", f"per_device_train_batch_size={micro}"
+            )
+        )
+        results = json.loads((output / "tulu_sft_results.json").read_text())
+        losses.append((results["train_loss"], results["eval_loss"], results["tokens_trained"]))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_the_validation_loss_is_the_mean_over_tokens(toy_base, toy_data, tmp_path, trainers):
+    sft_tulu.main(command("sft_tulu", toy_base["baseline"], toy_data, tmp_path / "out", "baseline"))
+    results = json.loads((tmp_path / "out/tulu_sft_results.json").read_text())
+    model = open_checkpoint(str(tmp_path / "out"), None).model
+    summed = tokens = 0
+    for i in range(len(trainers[0].eval_dataset)):
+        row = trainers[0].eval_dataset[i]
+        ids, labels = torch.tensor(row["input_ids"]), torch.tensor(row["labels"])
+        with torch.no_grad():
+            logits = model(ids[None]).logits[0]
+        summed += torch.nn.functional.cross_entropy(logits[:-1], labels[1:].long(), reduction="sum").item()
+        tokens += int((labels[1:] != IGNORED_LABEL).sum())
+    assert results["eval_loss"] == pytest.approx(summed / tokens, rel=1e-4)
+
+
+def test_the_ablation_trains_the_condition_without_facts_and_says_so(toy_base, toy_data, tmp_path):
+    more = ["--no-inject-mul-tokens"]
+    sft_gsm8k.main(command("sft_gsm8k", toy_base["mul_tokens"], toy_data, tmp_path / "out", "mul_tokens", *more))
+    results = json.loads((tmp_path / "out/sft_results.json").read_text())
+    assert (results["condition"], results["inject_mul_tokens"], results["injected_mul_tokens"]) == (
+        "mul_tokens",
+        False,
+        0,
+    )
+
+
+def test_flags_reach_the_run(toy_base, toy_data, tmp_path):
+    more = ["--seed", "7", "--max-train-samples", "64", "--inject-mul-tokens"]
+    sft_gsm8k.main(command("sft_gsm8k", toy_base["mul_tokens"], toy_data, tmp_path / "out", "mul_tokens", *more))
+    results = json.loads((tmp_path / "out/sft_results.json").read_text())
+    assert (results["seed"], results["total_train_samples"], results["inject_mul_tokens"]) == (7, 64, True)
+    assert results["overridden"] >= ["data.dataset", "data.train_samples", "data.val_samples", "seed"]
+
+
+def test_resume_continues_from_the_last_checkpoint_and_leaves_a_finished_run_alone(
+    toy_base, toy_data, tmp_path, capsys
+):
+    output = tmp_path / "out"
+    arguments = command("sft_tulu", toy_base["baseline"], toy_data, output, "baseline")
+    arguments += ["save_strategy=steps", "save_steps=2", "save_total_limit=2", "max_steps=4", "eval_steps=2"]
+    sft_tulu.main(arguments)
+    whole = json.loads((output / "tulu_sft_results.json").read_text())
+    whole_weights = (output / "model.safetensors").read_bytes()
+    # as if the run had been killed behind its first checkpoint
+    for path in (output / "tulu_sft_results.json", output / "model.safetensors"):
+        path.unlink()
+    for path in (output / "checkpoint-4").iterdir():
+        path.unlink()
+    (output / "checkpoint-4").rmdir()
+    assert (output / "checkpoint-2").is_dir()
+    capsys.readouterr()
+    sft_tulu.main([*arguments, "--resume"])
+    assert "step     3 of 4" in capsys.readouterr().out
+    resumed = json.loads((output / "tulu_sft_results.json").read_text())
+    assert (output / "model.safetensors").read_bytes() == whole_weights
+    for key in ("eval_loss", "steps", "tokens_trained"):
+        assert resumed[key] == whole[key]
+
+    sft_tulu.main([*arguments, "--resume"])
+    assert "complete already" in capsys.readouterr().out
+    with pytest.raises(InputError, match=r"made with config\.trainer\.learning_rate 0\.001, now it is 0\.1"):
+        sft_tulu.main([*arguments, "--resume", "learning_rate=0.1"])
+    with pytest.raises(InputError, match="--overwrite replaces it"):
+        sft_tulu.main(arguments)
+    assert (output / "model.safetensors").read_bytes() == whole_weights
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (["--inject-mul-tokens"], "contradicts --condition baseline"),
+        (["--condition", "mul_tokens"], "contradicts .*which is a baseline model"),
+        (["--config", "none.yaml"], "config none.yaml does not exist"),
+        (["--dataset-path", "./none"], "dataset ./none does not exist"),
+        (["--model-path", "none"], "model folder none does not exist"),
+        (["learnin_rate=1"], "did you mean"),
+        (["--condition", "other"], "invalid choice"),
+        (["--max-train-samples", "0"], "data.train_samples is 0"),
+        (["per_device_train_batch_size=7"], "expected a divisor of 32"),
+        (["lr_scheduler_type=zigzag"], "trainer: .*zigzag"),
+    ],
+)
+def test_wrong_usage_is_refused_before_anything_is_written(toy_base, toy_data, tmp_path, change, message):
+    arguments = command("sft_gsm8k", toy_base["baseline"], toy_data, tmp_path / "out", "baseline", *change)
+    with pytest.raises(InputError, match=message):
+        sft_gsm8k.main(arguments)
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+
+
+def test_unusable_rows_are_reported_and_recorded(toy_base, tmp_path, capsys):
+    rows = [{"question": f"What is {i} plus 1?", "answer": f"#### {i + 1}"} for i in range(199)] + [{"question": "x"}]
+    write_jsonl(tmp_path / "gsm8k/train.jsonl", rows)
+    sft_gsm8k.main(command("sft_gsm8k", toy_base["mul_tokens"], tmp_path, tmp_path / "out", "mul_tokens"))
+    printed = capsys.readouterr().out
+    assert "1 × no answer, first in line 200" in printed
+    assert "no fact stands in these rows" in printed
+    results = json.loads((tmp_path / "out/sft_results.json").read_text())
+    assert results["rows"]["unusable"] == {"no answer": {"rows": 1, "first_line": 200}}
