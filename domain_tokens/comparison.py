@@ -8,6 +8,7 @@ import numpy as np
 from scipy import stats
 
 from domain_tokens.errors import InputError
+from domain_tokens.evaluation import PROBE_COUNTS
 from domain_tokens.results import GSM8K_EVAL, PROBES_EVAL, read_json, read_jsonl
 
 CONFIDENCE = 0.95
@@ -56,7 +57,7 @@ def compare(pairs: dict[str, tuple[Evaluation, Evaluation]], seed: int) -> list[
             rows.append(_compare("GSM8K, strict", *both, "correct_strict", seed))
             continue
         rows.append(_compare("probes", *both, "correct", seed))
-        for category in dict.fromkeys(row["category"] for row in baseline.predictions):
+        for category in PROBE_COUNTS:
             chosen = ([row for row in predictions if row["category"] == category] for predictions in both)
             rows.append(_compare(f"probes: {category}", *chosen, "correct", seed))
     return rows
@@ -159,10 +160,10 @@ def _check_pair(name: str, baseline: Evaluation, mul_tokens: Evaluation) -> None
     versions = baseline.results.get("eval_version"), mul_tokens.results.get("eval_version")
     if versions[0] != versions[1]:
         raise InputError(f"{name}: eval_version {versions[0]} against {versions[1]}; run the older evaluation again")
-    settings = [{**side.results["config"], "dataset": None} for side in (baseline, mul_tokens)]
-    if changed := [key for key in settings[0] if settings[0][key] != settings[1].get(key)]:
-        key = changed[0]
-        raise InputError(f"{name}: {key} {settings[0][key]} against {settings[1].get(key)}; run one evaluation again")
+    for key in ("max_new_tokens", "dtype"):  # what can change a reply to the same question
+        values = [side.results["config"].get(key) for side in (baseline, mul_tokens)]
+        if values[0] != values[1]:
+            raise InputError(f"{name}: {key} {values[0]} against {values[1]}; run one of the evaluations again")
     questions = [
         {(row["id"], row["question"], row["reference"]) for row in side.predictions} for side in (baseline, mul_tokens)
     ]

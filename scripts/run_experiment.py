@@ -45,6 +45,9 @@ def main(argv: list[str] | None = None) -> None:
 
     experiment = config.load(args.config, config.ExperimentConfig).config
     steps = plan(experiment, args.seed)
+    print(f"{args.config}: {len(steps)} steps, into {experiment.output_root}/")
+    if not args.dry_run:
+        print("Loading torch and transformers, once for all steps ...", flush=True)
     started = time.perf_counter()
     for number, step in enumerate(steps, start=1):
         print(f"\n[{number}/{len(steps)}] {step.name}\n$ uv run python {shlex.join(step.command)}", flush=True)

@@ -32,7 +32,7 @@ def test_facts_survive_decoding_without_special_tokens(toy_tokenizer):
     ids = toy_tokenizer.encode(text, add_special_tokens=False)
     assert len(ids) == 45
     assert ids == sorted(ids)
-    assert toy_tokenizer.decode(ids + [toy_tokenizer.eos_token_id], skip_special_tokens=True) == text
+    assert toy_tokenizer.decode([*ids, toy_tokenizer.eos_token_id], skip_special_tokens=True) == text
 
 
 def test_the_folders_record_decides_the_condition(folder):

@@ -1,7 +1,6 @@
 """The two SFT stages through their own command lines: what is trained on, and what is written down."""
 
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -132,7 +131,7 @@ def test_a_finished_stage_is_a_whole_model_folder_that_moved(stage, toy_base, to
     assert 0 < results["tokens_trained"] < results["rows"]["train"]["trained_tokens"]
     assert results["config"]["data"]["max_length"] == {"sft_tulu": 1024, "sft_gsm8k": 512}[stage]
     assert results["environment"].keys() >= {"commit", "dirty", "libraries", "device"}
-    assert os.path.expanduser("~") not in json.dumps({**results, "environment": None})
+    assert str(Path.home()) not in json.dumps({**results, "environment": None})
     assert "max_steps: 2  # override" in (output / "resolved_config.yaml").read_text()
     assert yaml.safe_load((output / "resolved_config.yaml").read_text())["trainer"]["max_steps"] == 2
 

@@ -1,0 +1,112 @@
+"""What a user types and sees: help at once, one line and an exit code for what is wrong, documents that are true."""
+
+import re
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import run_experiment
+
+ROOT = Path(__file__).parent.parent
+SCRIPTS = sorted(path for room in ("sft", "eval", "scripts") for path in (ROOT / room).glob("*.py"))
+
+
+def script(*arguments):
+    return subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def test_help_comes_at_once_with_an_example_whose_files_exist(path):
+    seconds = []
+    for _ in range(3):
+        started = time.perf_counter()
+        shown = script(str(path), "--help")
+        seconds.append(time.perf_counter() - started)
+    assert shown.returncode == 0
+    assert min(seconds) < 0.5
+    assert f"uv run python {path.relative_to(ROOT)}" in shown.stdout
+    for name in re.findall(r"\S+\.(?:py|yaml)\b", shown.stdout):
+        assert (ROOT / name).exists() or (path.parent / name).exists(), name
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("sft/sft_tulu.py", "required: --model-path, --output-dir, --condition, --config"),
+        ("sft/sft_gsm8k.py --model-path x --output-dir y --condition neither --config z", "invalid choice: 'neither'"),
+        ("sft/sft_gsm8k.py --model-pth x", "required"),
+        ("eval/run_gsm8k.py --output-dir y", "required: --model-path"),
+        (
+            "scripts/compare_runs.py --baseline-dir none --mul-tokens-dir none --output-path x.json",
+            "no complete evaluation",
+        ),
+        ("scripts/run_experiment.py --config none.yaml", "config none.yaml does not exist"),
+        ("scripts/make_toy_data.py --output-dir x --chats 0", "must be at least 1"),
+    ],
+)
+def test_wrong_usage_is_one_line_on_stderr_and_exit_code_2(arguments, message):
+    shown = script(*shlex.split(arguments))
+    assert shown.returncode == 2
+    assert message in shown.stderr
+    assert shown.stderr.count("\n") == 1
+    assert "Traceback" not in shown.stderr + shown.stdout
+
+
+def test_a_failing_step_stops_the_experiment_with_its_own_message(tmp_path):
+    config = (ROOT / "scripts/configs/experiment.yaml").read_text().replace("outputs", str(tmp_path))
+    (tmp_path / "experiment.yaml").write_text(config)
+    shown = script("scripts/run_experiment.py", "--config", str(tmp_path / "experiment.yaml"))
+    assert shown.returncode == 2
+    first, second = shown.stderr.splitlines()
+    assert first.startswith(f"error: model folder {tmp_path}/hf_baseline_10b does not exist")
+    assert second.startswith("error: step 1 (sft_tulu, baseline) failed")
+    assert "[2/" not in shown.stdout
+
+
+def test_the_real_experiment_runs_the_documented_commands(capsys):
+    run_experiment.main(["--config", str(ROOT / "scripts/configs/experiment.yaml"), "--dry-run"])
+    printed = capsys.readouterr().out
+    for expected in (
+        "sft/sft_tulu.py --model-path outputs/hf_baseline_10b --output-dir outputs/sft_tulu_baseline --condition baseline",
+        "sft/sft_gsm8k.py --model-path outputs/sft_tulu_mul_tokens --output-dir outputs/sft_gsm8k_mul_tokens",
+        "eval/run_gsm8k.py --model-path outputs/sft_gsm8k_baseline --output-dir outputs/eval_baseline",
+        "eval/run_arithmetic_probes.py --model-path outputs/sft_gsm8k_mul_tokens --output-dir outputs/eval_mul_tokens",
+        "scripts/compare_runs.py --baseline-dir outputs/eval_baseline --mul-tokens-dir outputs/eval_mul_tokens "
+        "--output-path outputs/comparison.json",
+    ):
+        assert expected in printed
+    assert len(re.findall(r"^\$ uv run python", printed, re.MULTILINE)) == 9
+
+
+def test_every_command_of_the_readme_is_one_the_scripts_take(capsys):
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    commands = [
+        shlex.split(line, comments=True)
+        for block in re.findall(r"```bash\n(.*?)```", readme, re.DOTALL)
+        for line in block.replace("\\\n", " ").splitlines()
+        if line.startswith("uv run python ")
+    ]
+    assert len(commands) > 8
+    for command in commands:
+        path = ROOT / command[3]
+        module = __import__(path.stem)
+        module.parse_args(command[4:])
+        for name in command[4:]:
+            if name.endswith(".yaml"):
+                assert (ROOT / name).is_file(), name
+
+
+def test_no_module_of_the_package_prints_or_parses_arguments():
+    for path in (ROOT / "domain_tokens").glob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"\bprint\(|import argparse", text), path.name
+
+
+def test_the_readmes_python_is_true():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    assert block.count("assert") >= 4
+    exec(block, {})
