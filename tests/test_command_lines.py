@@ -70,7 +70,7 @@ def test_the_real_experiment_runs_the_documented_commands(capsys):
     run_experiment.main(["--config", str(ROOT / "scripts/configs/experiment.yaml"), "--dry-run"])
     printed = capsys.readouterr().out
     for expected in (
-        "sft/sft_tulu.py --model-path outputs/hf_baseline_10b --output-dir outputs/sft_tulu_baseline --condition baseline",
+        "sft/sft_tulu.py --model-path outputs/hf_baseline_10b --output-dir outputs/sft_tulu_baseline",
         "sft/sft_gsm8k.py --model-path outputs/sft_tulu_mul_tokens --output-dir outputs/sft_gsm8k_mul_tokens",
         "eval/run_gsm8k.py --model-path outputs/sft_gsm8k_baseline --output-dir outputs/eval_baseline",
         "eval/run_arithmetic_probes.py --model-path outputs/sft_gsm8k_mul_tokens --output-dir outputs/eval_mul_tokens",

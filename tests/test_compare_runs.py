@@ -19,7 +19,7 @@ def write_evaluation(folder, name, condition, right, version=1, seed=42, categor
         row = {
             "id": f"{name}-{i:05}", "question": f"What is {i} plus {seed}?", "reference": str(i + seed),
             "reply": "…", "extracted": None, "extracted_strict": None, "correct": bool(is_right),
-            "correct_strict": bool(is_right), "tokens": 5, "mul_tokens": int(condition == "mul_tokens"), "finished": True,
+            "correct_strict": bool(is_right), "tokens": 5, "mul_tokens": 0, "finished": True,
         }  # fmt: skip
         rows.append(row | ({"category": category} if category else {}))
     write_jsonl(folder / f"{name}_predictions.jsonl", rows)
@@ -142,7 +142,8 @@ def test_probes_are_compared_by_category_and_drawn_as_maps(tmp_path, capsys):
         rows = [
             {
                 "id": probe.id, "question": probe.text, "reference": probe.reference, "category": probe.category,
-                "correct": probe.id not in wrong, "correct_strict": False, "tokens": 3, "mul_tokens": 0, "finished": True,
+                "correct": probe.id not in wrong, "correct_strict": False, "tokens": 3, "mul_tokens": 0,
+                "finished": True,
             }
             for probe in evaluation.probes(42)
         ]  # fmt: skip
