@@ -56,6 +56,8 @@ def main(argv: list[str] | None = None) -> None:
     )
     print(_table(rows))
     print()
+    print(_headline(rows[0]))
+    print()
     print(_usage_table(usage))
     print()
     for path in (output, *plots):
@@ -74,6 +76,13 @@ def _table(rows: list[dict]) -> str:
             )
         )  # fmt: skip
     return _aligned(cells) + "\n\nDifferences in percentage points, mul_tokens minus baseline; paired by question."
+
+
+def _headline(row: dict) -> str:
+    low, high = row["interval"]
+    accuracies = f"mul_tokens {row['mul_tokens']['accuracy']:.1%}, baseline {row['baseline']['accuracy']:.1%}"
+    difference = f"difference {100 * row['difference']:+.1f} points, 95% interval {100 * low:+.1f} to {100 * high:+.1f}"
+    return f"{row['name']}: {row['verdict']} ({accuracies}; {difference})"
 
 
 def _usage_table(usage: dict) -> str:
@@ -122,18 +131,23 @@ def _plot_tables(maps: list, path: Path) -> Path:
     from matplotlib.colors import ListedColormap
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 4.4), layout="constrained")
+    figure = Figure(figsize=(9, 5.2), layout="constrained")
     for axes, condition, right in zip(figure.subplots(1, 2), ("baseline", "mul_tokens"), maps, strict=True):
         axes.imshow(right, cmap=ListedColormap(["#d55e00", "#56b4e9"]), vmin=0, vmax=1)
-        axes.set_title(f"{condition}: {int(right.sum())} of 81 right")
+        axes.set_title(f"{condition}: {int(right.sum())} of 81 right", pad=8)
         axes.set_xticks(range(9), range(1, 10))
         axes.set_yticks(range(9), range(1, 10))
-        axes.set_xlabel("times")
+        axes.set_xlabel("b")
+        axes.set_ylabel("a", rotation=0, labelpad=8)
+        axes.set_xticks([i + 0.5 for i in range(8)], minor=True)
+        axes.set_yticks([i + 0.5 for i in range(8)], minor=True)
+        axes.grid(which="minor", color="white")
+        axes.tick_params(which="minor", length=0)
         for a in range(9):
             for b in range(9):
                 mark = str((a + 1) * (b + 1)) if right[a, b] else "×"
                 axes.text(b, a, mark, ha="center", va="center", fontsize=8)
-    figure.suptitle("“What is a times b?”, row a, column b; × marks a wrong answer")
+    figure.suptitle("“What is a times b?”: the product where it was answered right, × where not")
     return _save(figure, path)
 
 
