@@ -8,7 +8,13 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import logging as transformers_logging
 
 from domain_tokens.errors import InputError
@@ -67,7 +73,15 @@ def open_checkpoint(path: str, condition: str | None, dtype: torch.dtype = torch
     tokenizer.chat_template = CHAT_TEMPLATE
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
+    model.generation_config = _plain_generation(tokenizer)
     return Checkpoint(shown_path(folder), model, tokenizer, condition, lineage, weights)
+
+
+def _plain_generation(tokenizer) -> GenerationConfig:
+    """Nothing but where to stop. A repetition penalty inherited from somebody's model would bend greedy replies."""
+    return GenerationConfig(
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
+    )
 
 
 def device_name(device: torch.device) -> str:
@@ -97,8 +111,7 @@ def weights_digest(folder: Path) -> str:
 def save_checkpoint(folder: Path, model, tokenizer, condition: str, lineage: list[dict[str, Any]]) -> None:
     """Write weights, tokenizer with chat template and record; whole files under temporary names, then renamed."""
     temporary = folder / ".writing"
-    model.generation_config.eos_token_id = tokenizer.eos_token_id
-    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    model.generation_config = _plain_generation(tokenizer)
     model.save_pretrained(temporary)
     tokenizer.save_pretrained(temporary)
     write_json(temporary / RECORD_NAME, {"condition": condition, "lineage": lineage})

@@ -1,5 +1,6 @@
 """Start models out of Hub ids, local folders, .gguf files and nanoGPT checkpoints, brought to one vocabulary."""
 
+import copy
 import pickle
 from pathlib import Path
 
@@ -155,8 +156,11 @@ def _load_gguf(path: Path, tokenizer: str | None):
     folder, name = str(path.parent), path.name
     quantised = _reading(str(path), lambda: AutoModelForCausalLM.from_pretrained(
         folder, gguf_file=name, dtype=torch.float32, trust_remote_code=False))  # fmt: skip
-    # A model read from GGUF refuses to be saved, so its (dequantised) weights move into a plain one.
-    model = type(quantised)(quantised.config)
+    # A model read from GGUF counts as quantised and can be neither saved nor trained, so its weights, dequantised by
+    # now, move into a plain one.
+    config = copy.deepcopy(quantised.config)
+    del config.quantization_config
+    model = type(quantised)(config)
     model.load_state_dict(quantised.state_dict())
     if tokenizer is not None:
         return model, load_tokenizer(tokenizer)

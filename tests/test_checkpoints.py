@@ -107,3 +107,11 @@ def test_a_missing_tokenizer_is_refused(folder):
 
 def test_the_dtype_is_what_was_asked_for(toy_base):
     assert open_checkpoint(str(toy_base["baseline"]), None, torch.bfloat16).model.dtype == torch.bfloat16
+
+
+def test_sampling_habits_of_the_source_do_not_bend_greedy_replies(folder):
+    (folder / "generation_config.json").write_text('{"repetition_penalty": 1.3, "do_sample": true, "temperature": 0.6}')
+    checkpoint = open_checkpoint(str(folder), None)
+    assert checkpoint.model.generation_config.repetition_penalty in (None, 1.0)
+    assert not checkpoint.model.generation_config.do_sample
+    assert checkpoint.model.generation_config.eos_token_id == checkpoint.tokenizer.eos_token_id

@@ -165,6 +165,7 @@ def test_a_gguf_file_becomes_a_start_model_with_the_same_logits(tmp_path):
     )
     ids = plain("What is 7 times 8?", return_tensors="pt")["input_ids"]
     assert tokenizer("What is 7 times 8?")["input_ids"] == ids[0].tolist()
+    assert not getattr(model, "is_quantized", False), "a Trainer would refuse it"
     with torch.no_grad():
         assert (model(ids).logits[..., :700] - source(ids).logits).abs().max() < 1e-5
 
