@@ -6,18 +6,22 @@ from fractions import Fraction
 from domain_tokens.inject import expand
 from domain_tokens.prompt import cut_reply
 
-# 1,234  18.00  .5  3/4  1 1/2, with sign and currency in either order. A minus is a sign only where it does not
-# stand behind an operand ("10-5" ends in 5), and every match holds a digit ("54, etc..." is 54, not "...").
+# 1,234  18.00  .5  3/4  1 1/2, with sign and currency in either order. A minus is a sign only directly in front of
+# its number and not behind an operand ("10-5" ends in 5, "- 5" is a list item), an exponent is no answer ("54 cm^2"),
+# and every match holds a digit ("54, etc..." is 54, not "...").
 _DIGITS = r"(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)"
-_SIGN = r"(?:(?<![\w)\]%])[-−][ ]?)?"
+_SIGN = r"(?:(?<![\w)\]%])[-−])?"
 _NUMBER = (
-    rf"(?:{_SIGN}[$€£]?|[$€£]{_SIGN})"
+    rf"(?<!\^)(?:{_SIGN}[$€£]?|[$€£]{_SIGN})"
     rf"(?:{_DIGITS}[ ][0-9]+/[0-9]+|{_DIGITS}/{_DIGITS}|{_DIGITS}(?:\.[0-9]+)?|(?<![\w.])\.[0-9]+)"
 )
-_MARKUP = r"[\s*_:$€£\\(\[{]*?"  # "The answer is: **$18**", "\boxed{18}"
+_MARKUP = r"""[\s*_:"'“‘`$€£\\(\[{]*?(?:\\boxed\{|USD )?"""  # "The answer is: **$18**", "\boxed{18}"
+# "6*9 = 54" is answered with 54: else the same reply would be wrong in plain text and right with a fact token.
+_CALCULATION = rf"(?:{_NUMBER}(?:\s*[-−+*×x÷/]\s*{_NUMBER})+\s*=\s*(?={_NUMBER}))?"
 _LAST_NUMBER = re.compile(_NUMBER)
 _BEHIND_HASHES = re.compile(rf"####\s*({_NUMBER})")
-_BEHIND_PHRASE = re.compile(rf"\bthe (?:final )?answer is{_MARKUP}({_NUMBER})", re.IGNORECASE)
+_BEHIND_HASHES_LENIENT = re.compile(rf"####\s*{_CALCULATION}({_NUMBER})")
+_BEHIND_PHRASE = re.compile(rf"\bthe (?:final )?answer is{_MARKUP}{_CALCULATION}({_NUMBER})", re.IGNORECASE)
 
 _LONGEST_NUMBER = 300  # digits; anything longer is a repetition, and int() refuses far longer ones
 
@@ -30,7 +34,7 @@ def extract_answer(text: str, strict: bool = False) -> str | None:
     Facts count as their product; what follows the next `User:` line does not count.
     """
     text = expand(cut_reply(text))
-    if match := _BEHIND_HASHES.search(text):
+    if match := (_BEHIND_HASHES if strict else _BEHIND_HASHES_LENIENT).search(text):
         return _plain(match[1])
     if strict:
         return None

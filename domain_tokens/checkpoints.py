@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,10 @@ from transformers.utils import logging as transformers_logging
 from domain_tokens.errors import InputError
 from domain_tokens.prompt import CHAT_TEMPLATE
 from domain_tokens.results import RECORD_NAME, read_json, shown_path, write_json
-from domain_tokens.tokens import FACT_TOKENS, GPT2_BPE_SIZE, GPT2_FIRST_FACT_ID
+from domain_tokens.tokens import FACT_TOKENS, GPT2_FIRST_FACT_ID, is_gpt2_vocabulary
 
+# Said when two checkpoints are written within a second; their numbers order them anyway.
+logging.getLogger("transformers.trainer_utils").setLevel(logging.ERROR)
 # Bars that flash by while a file is read or written; a run's own progress is shown by the scripts.
 transformers_logging.disable_progress_bar()
 
@@ -65,8 +68,7 @@ def open_checkpoint(path: str, condition: str | None, dtype: torch.dtype = torch
         )
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise InputError(f"model folder {path} cannot be loaded ({type(error).__name__}: {error})") from error
-    if absent := sorted({*report["missing_keys"], *map(str, report["mismatched_keys"])}):
-        # transformers would fill these with random numbers and go on
+    if absent := missing_weights(report):
         raise InputError(f"model folder {path} lacks weights, {absent[0]} among {len(absent)}; export it again")
     verify_vocabulary(tokenizer, model, path, condition)
     model.loss_type = "ForCausalLM"  # what GPT-2 falls back to anyway, with a warning
@@ -75,6 +77,11 @@ def open_checkpoint(path: str, condition: str | None, dtype: torch.dtype = torch
         tokenizer.pad_token = tokenizer.eos_token
     model.generation_config = _plain_generation(tokenizer)
     return Checkpoint(shown_path(folder), model, tokenizer, condition, lineage, weights)
+
+
+def missing_weights(loading_report: dict[str, Any]) -> list[str]:
+    """What `from_pretrained` did not find or could not fit; it fills these with random numbers and goes on."""
+    return sorted({*loading_report["missing_keys"], *map(str, loading_report["mismatched_keys"])})
 
 
 def _plain_generation(tokenizer) -> GenerationConfig:
@@ -115,7 +122,7 @@ def save_checkpoint(folder: Path, model, tokenizer, condition: str, lineage: lis
     model.save_pretrained(temporary)
     tokenizer.save_pretrained(temporary)
     write_json(temporary / RECORD_NAME, {"condition": condition, "lineage": lineage})
-    for file in sorted(temporary.iterdir()):
+    for file in sorted(temporary.iterdir(), key=lambda file: file.name == RECORD_NAME):  # the record last
         file.replace(folder / file.name)
     temporary.rmdir()
 
@@ -128,8 +135,7 @@ def verify_vocabulary(tokenizer, model, path: str | Path, condition: str = "base
     ids = [tokenizer.encode(token, add_special_tokens=False) for token in FACT_TOKENS]
     if not any(ids):
         raise InputError(f"{path}: the folder holds no tokenizer (tokenizer.json); {remedy}")
-    is_gpt2 = tokenizer.convert_tokens_to_ids("<|endoftext|>") == GPT2_BPE_SIZE - 1
-    first = GPT2_FIRST_FACT_ID if is_gpt2 else ids[0][0]
+    first = GPT2_FIRST_FACT_ID if is_gpt2_vocabulary(tokenizer.get_vocab()) else ids[0][0]
     for expected, (token, found) in enumerate(zip(FACT_TOKENS, ids, strict=True), start=first):
         if len(found) != 1:
             raise InputError(f"{path}: {token} is split into {len(found)} tokens, expected one; {remedy}")

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import stats
 
 from domain_tokens.errors import InputError
-from domain_tokens.evaluation import PROBE_COUNTS
+from domain_tokens.evaluation import PROBE_COUNTS, metrics
 from domain_tokens.results import GSM8K_EVAL, PROBES_EVAL, read_json, read_jsonl
 
 CONFIDENCE = 0.95
@@ -16,6 +16,11 @@ RESAMPLES = 10_000
 NO_DIFFERENCE = "no difference shown"
 
 Predictions = list[dict[str, Any]]
+
+_PREDICTION_TYPES = {
+    "id": str, "question": str, "correct": bool, "correct_strict": bool, "tokens": int,
+    "mul_tokens": int, "finished": bool,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,7 @@ def token_usage(pairs: dict[str, tuple[Evaluation, Evaluation]]) -> dict[str, An
     """How long replies are and how many facts they hold, by evaluation and condition."""
     keys = ("mul_token_count", "mul_tokens_per_response", "avg_response_tokens", "finished_rate")
     return {
-        name: {side.results["condition"]: {key: side.results["metrics"][key] for key in keys} for side in pair}
+        name: {side.results["condition"]: {key: metrics(side.predictions)[key] for key in keys} for side in pair}
         for name, pair in pairs.items()
     }
 
@@ -149,11 +154,20 @@ def _read(folder: Path, name: str, condition: str) -> Evaluation:
     path = folder / f"{name}_predictions.jsonl"
     if not path.is_file():
         raise InputError(f"{path} is missing; run the evaluation again with --overwrite")
-    predictions = sorted(read_jsonl(path), key=lambda row: row["id"])
-    total = results["metrics"]["total"]
-    if len(predictions) != total:
-        raise InputError(f"{path} holds {len(predictions)} predictions, its results say {total}; run it again")
-    return Evaluation(results, predictions)
+    predictions = read_jsonl(path)
+    for number, row in enumerate(predictions, start=1):
+        for key, kind in _PREDICTION_TYPES.items():
+            if not isinstance(row, dict) or not isinstance(row.get(key), kind):
+                raise InputError(f"{path} line {number}: no proper {key!r}; run the evaluation again with --overwrite")
+        if name == PROBES_EVAL and row.get("category") not in PROBE_COUNTS:
+            raise InputError(f"{path} line {number}: unknown category; run the evaluation again with --overwrite")
+    counted, written = metrics(predictions) if predictions else {}, results.get("metrics")
+    for key in ("total", "correct"):
+        if not isinstance(written, dict) or counted.get(key) != written.get(key):
+            raise InputError(
+                f"{path} does not match its results ({len(predictions)} predictions); run the evaluation again"
+            )
+    return Evaluation(results, sorted(predictions, key=lambda row: row["id"]))
 
 
 def _check_pair(name: str, baseline: Evaluation, mul_tokens: Evaluation) -> None:
@@ -161,11 +175,12 @@ def _check_pair(name: str, baseline: Evaluation, mul_tokens: Evaluation) -> None
     if versions[0] != versions[1]:
         raise InputError(f"{name}: eval_version {versions[0]} against {versions[1]}; run the older evaluation again")
     for key in ("max_new_tokens", "dtype"):  # what can change a reply to the same question
-        values = [side.results["config"].get(key) for side in (baseline, mul_tokens)]
+        values = [side.results.get("config", {}).get(key) for side in (baseline, mul_tokens)]
         if values[0] != values[1]:
             raise InputError(f"{name}: {key} {values[0]} against {values[1]}; run one of the evaluations again")
     questions = [
-        {(row["id"], row["question"], row["reference"]) for row in side.predictions} for side in (baseline, mul_tokens)
+        {(row["id"], row["question"], row.get("reference")) for row in side.predictions}
+        for side in (baseline, mul_tokens)
     ]
     if questions[0] != questions[1]:
         differing = len(questions[0] ^ questions[1])

@@ -47,6 +47,7 @@ class SftConfig:
     trainer: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self):
+        _check("seed", self.seed, 0 <= self.seed < 2**32, "0 to 4294967295")
         _check("global_batch_size", self.global_batch_size, self.global_batch_size > 0, "at least 1 row")
 
 
@@ -60,6 +61,7 @@ class EvalConfig:
     dtype: str
 
     def __post_init__(self):
+        _check("seed", self.seed, 0 <= self.seed < 2**32, "0 to 4294967295")
         _check("batch_size", self.batch_size, self.batch_size > 0, "at least 1")
         _check("max_new_tokens", self.max_new_tokens, self.max_new_tokens > 0, "at least 1")
         _check("dtype", self.dtype, self.dtype in DTYPES, " or ".join(DTYPES))
@@ -78,18 +80,19 @@ class Gsm8kEvalConfig(EvalConfig):
         _check("max_samples", self.max_samples, self.max_samples is None or self.max_samples > 0, "at least 1")
 
 
-# TrainingArguments that the run itself decides: a second way to set them would contradict the first.
+# TrainingArguments that the run itself decides, and where: a second way to set them would contradict the first.
 OWNED_TRAINER_FIELDS = {
     "output_dir": "--output-dir",
-    "seed": "seed",
-    "data_seed": "seed",
-    "gradient_accumulation_steps": "global_batch_size",
+    "seed": "the key seed",
+    "data_seed": "the key seed",
+    "gradient_accumulation_steps": "global_batch_size and per_device_train_batch_size",
+    "auto_find_batch_size": "global_batch_size and per_device_train_batch_size",
     "resume_from_checkpoint": "--resume",
-    "remove_unused_columns": None,
-    "auto_find_batch_size": None,
-    "report_to": None,
-    "push_to_hub": "scripts/upload_to_hf.py",
-    "hub_token": "scripts/upload_to_hf.py",
+    "restore_callback_states_from_checkpoint": "--resume",
+    "remove_unused_columns": "the stage's data",
+    "report_to": "the stage, which writes TensorBoard logs",
+    "push_to_hub": "uploading the finished model",
+    "hub_token": "the environment",
 }
 
 
@@ -233,7 +236,7 @@ def _full_key(key: str, known: dict[str, set[str]]) -> str:
         raise InputError(f"override {key!r} is ambiguous: {', '.join(sorted(full))}")
     everything = {name for names in known.values() for name in names} | set(known)
     owner = OWNED_TRAINER_FIELDS.get(key.removeprefix("trainer."))
-    remedy = f"; it is set by {owner}" if owner else nearest(key, everything)
+    remedy = f": it is decided by {owner}" if owner else nearest(key, everything)
     raise InputError(f"override {key!r} is not a key of this config{remedy}")
 
 
@@ -283,8 +286,9 @@ def _checked_trainer(values: Any, path: str) -> dict[str, Any]:
     known = _trainer_types()
     for key in values:
         if key in OWNED_TRAINER_FIELDS:
-            owner = OWNED_TRAINER_FIELDS[key]
-            raise InputError(f"config {path}: trainer.{key} cannot be set{f'; use {owner}' if owner else ''}")
+            raise InputError(
+                f"config {path}: trainer.{key} cannot be set: it is decided by {OWNED_TRAINER_FIELDS[key]}"
+            )
         if key not in known:
             raise InputError(f"config {path}: trainer.{key} is no field of TrainingArguments{nearest(str(key), known)}")
     return {key: _typed(value, known[key], f"config {path}: trainer.{key}") for key, value in values.items()}
@@ -299,6 +303,10 @@ def _trainer_types() -> dict[str, Any]:
 
 def _typed(value: Any, expected: Any, where: str) -> Any:
     """The value if it has the expected type; whole numbers pass for floats. Richer types are left to their owner."""
+    if expected == list[str]:
+        if isinstance(value, list) and all(isinstance(item, str) for item in value):
+            return value
+        raise InputError(f"{where} is {value!r}, expected a list of texts")
     options = typing.get_args(expected) if isinstance(expected, types.UnionType) else (expected,)
     if not all(option in (int, float, str, bool, types.NoneType) for option in options):
         return value

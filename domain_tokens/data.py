@@ -32,7 +32,7 @@ UNUSABLE_LIMIT = 0.01  # share of a file's rows; more means the file is not what
 VALIDATION_LIMIT = 5  # at most one usable row in five validates, however small the file
 
 _SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".parquet")
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[A-Za-z0-9][\w.-]*)?")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _BAR_DELAY = 3  # seconds; what is quicker needs no bar
 _CHUNK = 512  # rows tokenised at a time: enough to keep the tokenizer's threads busy
 
@@ -142,7 +142,7 @@ def tulu_conversation(row: Row) -> list[Message]:
             raise UnusableRow("content is not text")
         if message["role"] == "assistant" and not message["content"].strip():
             raise UnusableRow("empty answer")
-        _refuse_reserved(message["content"])
+        _check_text(message["content"])
     if all(message["role"] != "assistant" for message in messages):
         raise UnusableRow("no assistant message")
     return [{"role": message["role"], "content": message["content"]} for message in messages]
@@ -155,7 +155,7 @@ def gsm8k_conversation(row: Row) -> list[Message]:
             raise UnusableRow(f"no {key}")
         if not row[key].strip():
             raise UnusableRow(f"empty {key}")
-        _refuse_reserved(row[key])
+        _check_text(row[key])
     if "####" not in row["answer"]:
         raise UnusableRow("answer without ####")
     return [{"role": "user", "content": row["question"]}, {"role": "assistant", "content": row["answer"]}]
@@ -165,7 +165,11 @@ def gsm8k_conversation(row: Row) -> list[Message]:
 _RESERVED = re.compile("|".join(map(re.escape, ("<|endoftext|>", *FACT_TOKENS))))
 
 
-def _refuse_reserved(text: str) -> None:
+def _check_text(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can spell and no tokenizer reads
+        raise UnusableRow("text is not valid Unicode") from None
     if match := _RESERVED.search(text):
         raise UnusableRow(f"text holds the reserved token {match[0]}")
 
@@ -305,7 +309,7 @@ def _open_jsonl(path: Path) -> Rows:
             row = json.loads(file.readline().decode("utf-8-sig" if starts[i] == 0 else "utf-8"))
         except UnicodeDecodeError:
             raise UnusableRow("not UTF-8") from None
-        except (json.JSONDecodeError, RecursionError):
+        except (ValueError, RecursionError):  # ValueError also for an integer of thousands of digits
             raise UnusableRow("broken JSON") from None
         if not isinstance(row, dict):
             raise UnusableRow("not a JSON object")

@@ -104,10 +104,13 @@ def gsm8k_questions(rows: Rows) -> list[Question]:
 
 def _final_number(answer: str, rows: Rows, i: int) -> str:
     number = extract_answer(answer, strict=True)
-    if number is None:
+    try:
+        is_correct("", number or "")
+    except ValueError:
+        line = rows.numbers[i]
         raise InputError(
-            f"{rows.origin} line {rows.numbers[i]}: no number behind ####; expected an answer like '#### 72'"
-        )
+            f"{rows.origin} line {line}: no number behind ####; expected an answer like '#### 72'"
+        ) from None
     return number
 
 

@@ -18,29 +18,34 @@ _NUMBER = rf"(?:[0-9]+(?:,[0-9]{{3}})*(?:\.[0-9]+)?|{_FACT})"
 # What stands behind "=": perhaps a currency sign, perhaps a GSM8K annotation <<6*9=54>>, then the number.
 _ANNOTATION = rf"(?:<<(?:[^<>\n]|{_FACT}){{0,200}}>>)?"
 _RESULT = re.compile(rf"{_GAP}=(?!=){_GAP}[$€£]?{_ANNOTATION}{_GAP}(?P<sign>[-−+]?)[$€£]?(?P<number>{_NUMBER})")
+# A power, and not the ** that closes bold text: "12**2", "12 ** n", but "**3*4 = 12** apples".
+_POWER = rf"(?:{_GAP}\^|\*\*{_GAP}[0-9(+\-−.√]|\*\*\w|[^\S\r\n]+\*\*{_GAP}[\w(]|[²³¹⁰⁴-⁹⁺⁻])"
 # The number goes on in a way that is no longer the plain number: 12,5  12:30  12 1/2  12 000  12%  12e3  12^2
-_NUMBER_GOES_ON = re.compile(
-    rf"[,.:'’][0-9]|[eE][-+]?[0-9]|{_GAP}(?:[0-9]|{_FACT}|%|\\%|per\s?cent\b|\^|\*\*{_GAP}[\w(])|[_½¼¾²³]"
-)
+_NUMBER_GOES_ON = re.compile(rf"[,.:'’][0-9]|[eE][-+]?[0-9]|{_GAP}(?:[0-9]|{_FACT}|%|\\%|per\s?cent\b)|{_POWER}|[_½¼¾]")
 # The number is only the first operand of an expression: 6*9 = 54 - 4
 _EXPRESSION_GOES_ON = re.compile(rf"{_GAP}[-−–+*×÷/xX]{_GAP}[-−]?{_GAP}(?:[$€£.(√]|[0-9]|{_FACT}|<<)")
 
 # Directly in front of the first operand: part of a longer number, a name, a root, a closed bracket.
-_BOUND_BEFORE = re.compile(r"(?:[\w.√∛∜\\)\]}]|[0-9>][,:'’])\Z")
-# In front of the first operand, gaps and signs skipped: divided, raised, "3e-", "5 percent", or a mixed number.
-_TIGHTER_BEFORE = re.compile(r"(?:[/÷∕⁄%]|divided by|[\w)\]}>][^\S\r\n]*(?:\^|\*\*))\Z", re.IGNORECASE)
+_BOUND_BEFORE = re.compile(r"(?:[\w.٫٬√∛∜\\)\]}]|[0-9>][,:'’])\Z")
+# In front of the first operand, gaps and signs skipped: divided, raised, under a root or function, "5 percent".
+_TIGHTER_BEFORE = re.compile(
+    r"(?:[/÷∕⁄／√∛∜%]|\b(?:divided by|mod|sqrt|log|ln|exp|sin|cos|tan)|[\w)\]}>][^\S\r\n]*(?:\^|\*\*))\Z", re.IGNORECASE
+)
 _NUMBER_BEFORE = re.compile(rf"(?:[0-9½¼¾²³%]|{_FACT})\Z")
 _EXPONENT_SIGN_BEFORE = re.compile(r"[0-9.][eE]\Z")
 # Directly behind the second operand: part of a longer number or a name, a power, a percentage, a factorial.
 _BOUND_BEHIND = re.compile(
-    rf"[\w!√]|[.,:'’][0-9]|{_GAP}(?:[0-9.½¼¾]|{_FACT})(?<!\.)|{_GAP}\.[0-9]"
-    rf"|{_GAP}(?:%|\\%|٪|per\s?cent\b|\^|\*\*{_GAP}[\w(\-])"
+    rf"[\w!√]|[.,:'’][0-9]|{_GAP}(?:[0-9½¼¾]|{_FACT})|{_GAP}\.[0-9]|{_POWER}"
+    rf"|{_GAP}(?:%|\\%|٪|per\s?cent\b|squared\b|cubed\b|and{_GAP}[0-9]+/[0-9])"
 )
 _OPERAND_END = re.compile(rf"(?:[\w)\]}}%]|{_FACT})\Z")
 
 # A bare x between digits is a product only where the text goes on like arithmetic, not like "2 x 4 boards".
-_X_CHAIN = re.compile(rf"(?:{_GAP}[xX×*]{_GAP}[0-9.,]+){{0,4}}")
-_X_ARITHMETIC = re.compile(rf"{_GAP}(?:[=+*/÷×)\]}}>.,;:?!\r\n]|[-−]{_GAP}[0-9]|(?:is|are|equals|gives|makes)\b|$)")
+_X_CHAIN = re.compile(rf"(?:{_GAP}[xX×*]{_GAP}[0-9.,]+){{0,4}}[)\]}}]*")
+_X_GOES_ON = re.compile(rf"{_GAP}(?:[=+*/÷×\r\n]|[-−]{_GAP}[0-9]|(?:is|are|equals|gives|makes){_GAP}[$€£]?[0-9]|$)")
+_X_ENDS = re.compile(rf"{_GAP}[.,;:?!]")  # "= 3 x 4." ends a calculation, "The room is 3 x 4." does not
+_CALCULATION_BEFORE = re.compile(r"[=+\-−*×/÷(]\Z")
+_EQUALS = re.compile(rf"{_GAP}=(?!=)")
 _ARTICLE_BEFORE = re.compile(r"\b(?:a|an|the)\Z", re.IGNORECASE)
 
 _WINDOW = 32  # characters of context the anchored patterns need; slicing keeps the whole pass linear
@@ -86,7 +91,7 @@ def _end_of_fact(text: str, match: re.Match[str], strict: bool) -> int | None:
     continues_left = _left_context(text, start)
     if continues_left is None:
         return None
-    if match[3] in "xX" and not _x_is_product(text, match):
+    if not _EQUALS.match(text, end) and not _reads_as_product(text, match):
         return None
 
     result = _RESULT.match(text, end)
@@ -145,14 +150,17 @@ def _is_number_sign(text: str, i: int) -> bool:
     return 0 <= i < len(text) and text[i].isnumeric()
 
 
-def _x_is_product(text: str, match: re.Match[str]) -> bool:
-    if re.compile(rf"{_GAP}=(?!=)").match(text, match.end()):
+def _reads_as_product(text: str, match: re.Match[str]) -> bool:
+    """Whether a product without "=" behind it is meant as one, and not as "an 8×8 board" or "2 x 4 boards"."""
+    before = text[max(0, match.start() - _WINDOW) : _skip_gap(text, match.start())]
+    if _ARTICLE_BEFORE.search(before):
+        return False
+    if match[3] not in "xX":
         return True
     if not (match[2] and match[4]):
         return False
-    before = text[max(0, match.start() - _WINDOW) : _skip_gap(text, match.start())]
     behind = _X_CHAIN.match(text, match.end()).end()
-    return bool(_X_ARITHMETIC.match(text, behind)) and not _ARTICLE_BEFORE.search(before)
+    return bool(_X_GOES_ON.match(text, behind) or (_X_ENDS.match(text, behind) and _CALCULATION_BEFORE.search(before)))
 
 
 def _equals(written: str, product: int) -> bool:

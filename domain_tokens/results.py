@@ -21,6 +21,8 @@ EVAL_VERSION = 1
 RECORD_NAME = "domain_tokens.json"
 TULU_RESULTS, GSM8K_SFT_RESULTS = "tulu_sft_results.json", "sft_results.json"
 RESOLVED_CONFIG = "resolved_config.yaml"
+UNFINISHED = "unfinished_run.json"  # the settings of a run that has not written its results yet
+MODEL_FILES = ("config.json", "model.safetensors", TULU_RESULTS, GSM8K_SFT_RESULTS, RECORD_NAME)
 GSM8K_EVAL, PROBES_EVAL = "gsm8k", "arithmetic"  # {name}_results.json and {name}_predictions.jsonl
 
 _LIBRARIES = ("torch", "transformers", "datasets", "accelerate", "tokenizers", "numpy")
@@ -40,12 +42,14 @@ def environment(device: str) -> dict[str, Any]:
 
 
 def shown_path(path: str | Path) -> str:
-    """A path for the record: relative below the working directory, else its last part, so nobody's home is told."""
-    path = Path(path)
-    absolute = path.resolve()
-    if absolute.is_relative_to(Path.cwd()):
-        return str(absolute.relative_to(Path.cwd()))
-    return absolute.name if path.is_absolute() or ".." in path.parts else str(path)
+    """A path for the record: relative below the working directory, below home with ~, so nobody's name is told."""
+    path = Path(path).expanduser()
+    if not path.is_absolute():
+        return str(path)
+    for start, shown in ((Path.cwd(), Path()), (Path.home(), Path("~"))):
+        if path.is_relative_to(start):
+            return str(shown / path.relative_to(start))
+    return str(path)
 
 
 def shown_source(source: str) -> str:
@@ -93,28 +97,43 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 
 def claim_folder(
-    path: str | Path, results_name: str, settings: dict[str, Any], *, overwrite: bool, resume: bool
+    path: str | Path,
+    results_name: str,
+    settings: dict[str, Any],
+    *,
+    overwrite: bool,
+    resume: bool,
+    made_from: str | None = None,
 ) -> tuple[Path, bool]:
     """Make the folder a run writes to. Returns it and whether it already holds this very run, complete.
 
-    A folder that holds a complete run is refused unless `overwrite` gives it up, or `resume` finds that it was made
-    with the same settings: then there is nothing left to do.
+    A folder that holds a run, complete or interrupted, is refused unless `overwrite` gives it up, or `resume` finds
+    that it was made with the same settings. `made_from`, the model or source of a run that writes a model: then so is
+    a folder that holds any other model, and that one itself always.
     """
+    if not str(path):
+        raise InputError("--output-dir is empty, expected a folder")
+    if overwrite and resume:
+        raise InputError("--resume and --overwrite contradict each other; give one of them")
     folder = Path(path)
+    if made_from is not None and folder.resolve() == Path(made_from).expanduser().resolve():
+        raise InputError(f"--output-dir {folder} is the model to start from; choose another folder")
     if folder.exists() and not folder.is_dir():
         raise InputError(f"output {folder} is a file, expected a folder; choose another --output-dir")
-    results = folder / results_name
-    if results.exists() and not overwrite:
-        if not resume:
-            raise InputError(f"{folder} already holds {results_name}; --overwrite replaces it")
-        found, wanted = _flat(read_json(results)), _flat(settings)
-        if changed := [key for key, value in wanted.items() if found.get(key) != value]:
-            key = changed[0]
+    results, unfinished = folder / results_name, folder / UNFINISHED
+    if not overwrite:
+        if results.exists() or unfinished.exists():
+            if not resume:
+                if results.exists():
+                    raise InputError(f"{folder} already holds {results_name}; --overwrite replaces it")
+                raise InputError(f"{folder} holds an interrupted run; --resume continues it, --overwrite replaces it")
+            _check_same(folder, read_json(results if results.exists() else unfinished), settings)
+            if results.exists():
+                return folder, True
+        elif made_from is not None and (other := [name for name in MODEL_FILES if (folder / name).exists()]):
             raise InputError(
-                f"{folder} was made with {key} {found.get(key)!r}, now it is {wanted[key]!r}; "
-                "choose another folder, or --overwrite replaces it"
+                f"{folder} holds another model ({other[0]}); choose another folder, or --overwrite replaces it"
             )
-        return folder, True
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):
@@ -124,12 +143,24 @@ def claim_folder(
     return folder, False
 
 
+def _check_same(folder: Path, made_with: dict[str, Any], settings: dict[str, Any]) -> None:
+    found, wanted = _flat(made_with), _flat(settings)
+    for key, value in wanted.items():
+        if found.get(key) != value:
+            raise InputError(
+                f"{folder} was made with {key} {found.get(key)!r}, now it is {value!r}; "
+                "choose another folder, or --overwrite replaces it"
+            )
+
+
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
     """{"config": {"seed": 1}} as {"config.seed": 1}."""
-    if not isinstance(value, dict):
+    if not isinstance(value, dict | list):
         return {prefix: value}
+    items = value.items() if isinstance(value, dict) else enumerate(value)
     return {
-        name: leaf for key, inner in value.items()
+        name: leaf
+        for key, inner in items
         for name, leaf in _flat(inner, f"{prefix}.{key}" if prefix else str(key)).items()
     }  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import struct
 from pathlib import Path
 
 import torch
@@ -9,6 +10,7 @@ from safetensors import SafetensorError
 from tokenizers import AddedToken
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel, GPT2Tokenizer
 
+from domain_tokens.checkpoints import missing_weights
 from domain_tokens.errors import InputError, RunError
 from domain_tokens.prompt import CHAT_TEMPLATE
 from domain_tokens.tokens import (
@@ -17,6 +19,7 @@ from domain_tokens.tokens import (
     GPT2_BPE_SIZE,
     GPT2_FILLERS,
     GPT2_VOCAB_SIZE,
+    is_gpt2_vocabulary,
 )
 
 GPT2_HUB_ID = "openai-community/gpt2"
@@ -39,8 +42,15 @@ def load_source(source: str, tokenizer: str | None = None):
     if not path.is_dir() and (source.startswith((".", "/", "~")) or source.count("/") > 1):
         raise InputError(f"source {source} does not exist; expected a Hub id, a model folder, a .gguf or a .pt file")
     loaded_from = str(path) if path.is_dir() else source
-    model = _reading(source, lambda: AutoModelForCausalLM.from_pretrained(
-        loaded_from, dtype=torch.float32, use_safetensors=True, trust_remote_code=False))  # fmt: skip
+
+    def read():
+        return AutoModelForCausalLM.from_pretrained(
+            loaded_from, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, output_loading_info=True
+        )
+
+    model, report = _reading(source, read)
+    if absent := missing_weights(report):
+        raise InputError(f"source {source} lacks weights, {absent[0]} among {len(absent)}; expected a whole causal LM")
     return model, load_tokenizer(tokenizer or loaded_from)
 
 
@@ -71,6 +81,8 @@ def load_nanogpt(path: Path) -> GPT2LMHeadModel:
     if not isinstance(sizes, dict) or any(name not in sizes for name in needed) or "model" not in checkpoint:
         raise InputError(f"{path} is no nanoGPT checkpoint; expected 'model' and 'model_args' with {', '.join(needed)}")
 
+    if "transformer.wte.weight" not in {name.removeprefix("_orig_mod.") for name in checkpoint["model"]}:
+        raise InputError(f"{path} lacks transformer.wte.weight, expected a whole nanoGPT checkpoint")
     weights = {name.removeprefix("_orig_mod."): tensor.float() for name, tensor in checkpoint["model"].items()}
     weights = {
         name: tensor for name, tensor in weights.items() if not name.endswith((".attn.bias", ".attn.masked_bias"))
@@ -93,7 +105,11 @@ def load_nanogpt(path: Path) -> GPT2LMHeadModel:
         for name, parameter in model.named_parameters():
             if name in weights:
                 tensor = weights.pop(name)
-                parameter.copy_(tensor.t() if name.endswith(_CONV1D) else tensor)
+                tensor = tensor.t() if name.endswith(_CONV1D) else tensor
+                if tensor.shape != parameter.shape:
+                    shapes = f"{tuple(tensor.shape)}, its model_args say {tuple(parameter.shape)}"
+                    raise InputError(f"{path}: {name} has the shape {shapes}; expected a nanoGPT checkpoint")
+                parameter.copy_(tensor)
             elif name.endswith(".bias"):
                 parameter.zero_()  # nanoGPT without biases: zero ones are the same
             else:
@@ -111,7 +127,11 @@ def bring_vocabulary(model, tokenizer) -> int:
     fact starts as the mean of the rows of `a*b=c` in the old vocabulary, a filler as the mean of all rows.
     """
     old_rows = model.get_input_embeddings().num_embeddings
-    is_gpt2 = len(tokenizer) == GPT2_BPE_SIZE and tokenizer.eos_token_id == GPT2_BPE_SIZE - 1
+    if old_rows < len(tokenizer):
+        raise InputError(
+            f"the model has {old_rows} embedding rows for {len(tokenizer)} tokens; give --tokenizer the model's own"
+        )
+    is_gpt2 = is_gpt2_vocabulary(tokenizer.get_vocab())
     wanted = [*GPT2_FILLERS, *FACT_TOKENS] if is_gpt2 else list(FACT_TOKENS)
     pieces = {
         token: tokenizer.encode(f"{a}*{b}={a * b}", add_special_tokens=False)
@@ -172,7 +192,7 @@ def _reading(source: str, read):
         return read()
     except SafetensorError as error:
         raise InputError(f"source {source} has a broken weights file ({error}); fetch it again") from error
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, struct.error) as error:
         message = f"source {source} cannot be read ({error})"
         local = Path(source).expanduser().exists()
         raise (InputError if local else RunError)(message) from error

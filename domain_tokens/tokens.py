@@ -1,7 +1,7 @@
 """The 45 fact tokens: their strings, their order, their products, and where they stand in a vocabulary."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 FACTS = tuple((a, b) for a in range(1, 10) for b in range(a, 10))
 
@@ -26,6 +26,12 @@ GPT2_BPE_SIZE = 50257
 GPT2_FILLERS = tuple(f"<|padding_{i}|>" for i in range(47))
 GPT2_FIRST_FACT_ID = GPT2_BPE_SIZE + len(GPT2_FILLERS)
 GPT2_VOCAB_SIZE = GPT2_FIRST_FACT_ID + len(FACT_TOKENS)
+
+
+def is_gpt2_vocabulary(vocabulary: Mapping[str, int]) -> bool:
+    """Whether this is GPT-2's BPE, with or without our fillers and facts; one more token makes it another's."""
+    base = vocabulary.keys() - set(GPT2_FILLERS) - set(FACT_TOKENS)
+    return len(base) == GPT2_BPE_SIZE and vocabulary.get("<|endoftext|>") == GPT2_BPE_SIZE - 1
 
 
 def count_facts(ids: Iterable[int], fact_ids: frozenset[int]) -> int:

@@ -4,23 +4,34 @@ import dataclasses
 import itertools
 import os
 import shutil
+import time
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.integrations import TensorBoardCallback
-from transformers.trainer_utils import EvalLoopOutput, get_last_checkpoint
+from transformers.trainer_callback import ExportableState
+from transformers.trainer_utils import EvalLoopOutput
 
 from domain_tokens.checkpoints import Checkpoint, device_name, save_checkpoint, weights_digest
 from domain_tokens.config import Loaded, SftConfig
 from domain_tokens.data import Prepared, unusable_text
-from domain_tokens.errors import InputError
+from domain_tokens.errors import InputError, RunError
 from domain_tokens.prompt import IGNORED_LABEL
-from domain_tokens.results import RESOLVED_CONFIG, environment, shown_source, write_json, write_text
+from domain_tokens.results import (
+    MODEL_FILES,
+    RESOLVED_CONFIG,
+    UNFINISHED,
+    environment,
+    shown_source,
+    write_json,
+    write_text,
+)
 
 
 def decide_injection(condition: str, flag: bool | None) -> bool:
@@ -40,16 +51,48 @@ def settings(loaded: Loaded, model_path: str, condition: str, inject_facts: bool
     }
 
 
+class RunTotals(TrainerCallback, ExportableState):
+    """What adds up over a whole run. It is saved with every checkpoint, so it survives an interruption.
+
+    The Trainer's own training loss and runtime start anew with every resume.
+    """
+
+    def __init__(self, tokens: int = 0, loss: float = 0.0, seconds: float = 0.0):
+        self.tokens, self.loss, self.seconds = tokens, loss, seconds
+        self.started = time.perf_counter()
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.started = time.perf_counter()
+
+    def state(self) -> dict[str, Any]:
+        attributes = {"tokens": self.tokens, "loss": float(self.loss), "seconds": self.runtime()}
+        return {"args": {}, "attributes": attributes}
+
+    def runtime(self) -> float:
+        return self.seconds + time.perf_counter() - self.started
+
+
 class SftTrainer(Trainer):
     """The Trainer, with an evaluation loss that does not depend on how rows are batched."""
 
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.add_callback(RunTotals())
+
+    @property
+    def totals(self) -> RunTotals:
+        # Looked up, not kept: a resume puts a new one, with the saved numbers, in the place of the first.
+        return next(callback for callback in self.callback_handler.callbacks if isinstance(callback, RunTotals))
+
     def get_batch_samples(self, *args, **kwargs):
-        # Called once per optimizer step. The count lives in the trainer state, so it survives a resume; the
-        # Trainer itself leaves this field alone unless asked to count input tokens.
-        batches, tokens = super().get_batch_samples(*args, **kwargs)
-        if tokens is not None:
-            self.state.num_input_tokens_seen += int(tokens)
+        batches, tokens = super().get_batch_samples(*args, **kwargs)  # once per optimizer step
+        self.totals.tokens += int(tokens)
         return batches, tokens
+
+    def training_step(self, *args, **kwargs):
+        loss = super().training_step(*args, **kwargs)  # once per micro-batch: its share of the step's loss
+        self.totals.loss = self.totals.loss + loss.detach().double()
+        return loss
 
     @torch.no_grad()
     def evaluation_loop(
@@ -93,12 +136,13 @@ class TerminalCallback(TrainerCallback):
         self.bar.close()
 
 
-def make_trainer(
-    checkpoint: Checkpoint, train: Prepared, val: Prepared, config: SftConfig, output: Path, resume: bool
-) -> SftTrainer:
+def make_trainer(checkpoint: Checkpoint, train: Prepared, val: Prepared, config: SftConfig, output: Path) -> SftTrainer:
     """A Trainer whose optimizer step sees `global_batch_size` rows however many processes and micro-batches."""
-    if not resume:
-        _clear_run(output)
+    if config.data.max_length > checkpoint.context:
+        raise InputError(
+            f"data.max_length is {config.data.max_length}, but {checkpoint.path} has {checkpoint.context} positions; "
+            f"give max_length={checkpoint.context} or less"
+        )
     wanted = dict(config.trainer)
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if config.global_batch_size % processes:
@@ -125,22 +169,30 @@ def make_trainer(
             gradient_accumulation_steps=share // micro,
             remove_unused_columns=False,
             report_to="none",
+            restore_callback_states_from_checkpoint=True,
         )
-    except (ValueError, TypeError, ImportError) as error:
+        arguments._n_gpu = min(arguments.n_gpu, 1)  # one process drives one GPU; `accelerate launch` brings more
+        if arguments.max_steps <= 0 and arguments.num_train_epochs <= 0:
+            raise ValueError(f"num_train_epochs is {arguments.num_train_epochs}, expected more than 0")
+        trainer = SftTrainer(
+            model=checkpoint.model,
+            args=arguments,
+            train_dataset=train,
+            eval_dataset=val if len(val) else None,
+            data_collator=Collator(checkpoint.tokenizer.pad_token_id),
+        )
+        # Unusable settings show up when these are built; better now than when the folder has been touched.
+        trainer.get_train_dataloader()
+        if len(val):
+            trainer.get_eval_dataloader()
+        trainer.create_optimizer_and_scheduler(num_training_steps=100)
+        trainer.optimizer = trainer.lr_scheduler = None
+    except (ValueError, TypeError, ImportError, OverflowError) as error:
         raise InputError(f"trainer: {error}") from error
-    arguments._n_gpu = min(arguments.n_gpu, 1)  # one process drives one GPU; `accelerate launch` brings more
-    trainer = SftTrainer(
-        model=checkpoint.model,
-        args=arguments,
-        train_dataset=train,
-        eval_dataset=val if len(val) else None,
-        data_collator=Collator(checkpoint.tokenizer.pad_token_id),
-    )
     for stock in (ProgressCallback, PrinterCallback):
         trainer.remove_callback(stock)
     if trainer.is_world_process_zero():
         trainer.add_callback(TerminalCallback)
-        trainer.add_callback(TensorBoardCallback(SummaryWriter(str(output / "runs"))))
     return trainer
 
 
@@ -171,14 +223,32 @@ def train_and_save(
     results_name: str,
     loaded: Loaded,
     output: Path,
-    inject_facts: bool,
+    settings: dict[str, Any],
     unusable: dict[str, Any],
 ) -> dict[str, Any]:
-    """Train, measure the validation loss, save the model, and write the results file last. Returns the results."""
+    """Train, measure the validation loss, save the model, and write the results file last. Returns the results.
+
+    settings: what `settings` returned; a folder that does not hold an interrupted run of these starts anew.
+    """
     config: SftConfig = loaded.config
     train, val = trainer.train_dataset, trainer.eval_dataset
-    (output / results_name).unlink(missing_ok=True)  # from here on the folder is incomplete
-    outcome = trainer.train(resume_from_checkpoint=get_last_checkpoint(str(output)))
+    inject_facts = settings["inject_mul_tokens"]
+    if trainer.is_world_process_zero():
+        if not (output / UNFINISHED).exists():
+            _clear_run(output)
+            write_json(output / UNFINISHED, settings)  # from here on the folder is incomplete
+        trainer.add_callback(TensorBoardCallback(SummaryWriter(str(output / "runs"))))
+    try:
+        trainer.train(resume_from_checkpoint=_last_checkpoint(output))
+    except torch.OutOfMemoryError as error:
+        raise RunError(f"the GPU's memory is full; lower per_device_train_batch_size ({error})") from error
+    except SafetensorError as error:
+        raise RunError(f"{output}: weights cannot be written ({error}); make room, then --resume") from error
+    except RuntimeError as error:
+        if "PytorchStreamWriter" not in str(error) and "inline_container" not in str(error):
+            raise
+        raise RunError(f"{output}: a checkpoint cannot be written ({error}); make room, then --resume") from error
+    runtime = trainer.totals.runtime()
     last = trainer.state.log_history[-2:]  # the run's own summary comes behind an evaluation of its last step
     measured = [log["eval_loss"] for log in last if log["step"] == trainer.state.global_step and "eval_loss" in log]
     if val is not None and not measured:
@@ -207,16 +277,16 @@ def train_and_save(
         "model_path": checkpoint.path,
         "start_weights": checkpoint.weights,
         "dataset": lineage[-1]["dataset"],
-        "train_loss": outcome.training_loss,
+        "train_loss": float(trainer.totals.loss) / max(1, trainer.state.global_step),
         "eval_loss": eval_loss,
-        "train_runtime": outcome.metrics["train_runtime"],
+        "train_runtime": runtime,
         "steps": trainer.state.global_step,
         "total_train_samples": len(train),
         "total_val_samples": len(val) if val is not None else 0,
         "inject_mul_tokens": inject_facts,
         "injected_mul_tokens": train.injected.total(),
         "injected_by_fact": dict(sorted(train.injected.items())),
-        "tokens_trained": trainer.state.num_input_tokens_seen,
+        "tokens_trained": trainer.totals.tokens,
         "rows": {
             "unusable": unusable,
             "train": train.counts(),
@@ -228,18 +298,30 @@ def train_and_save(
     }
     if trainer.is_world_process_zero():
         checkpoint.model.config.use_cache = True
-        save_checkpoint(output, checkpoint.model, checkpoint.tokenizer, checkpoint.condition, lineage)
+        try:
+            save_checkpoint(output, checkpoint.model, checkpoint.tokenizer, checkpoint.condition, lineage)
+        except SafetensorError as error:
+            raise RunError(f"{output}: weights cannot be written ({error}); make room, then --resume") from error
         write_text(output / RESOLVED_CONFIG, loaded.as_yaml())
         results["weights"] = weights_digest(output)
         write_json(output / results_name, results)
+        (output / UNFINISHED).unlink()
     return results
 
 
 def _clear_run(output: Path) -> None:
-    """Remove an earlier run's checkpoints and logs, so that they cannot be taken for this run's."""
+    """Remove what an earlier run left, so that none of it can be taken for this run's."""
     for folder in [*output.glob("checkpoint-*"), output / "runs", output / ".writing"]:
         if folder.is_dir():
             shutil.rmtree(folder)
+    for name in MODEL_FILES:
+        (output / name).unlink(missing_ok=True)
+
+
+def _last_checkpoint(output: Path) -> str | None:
+    """The newest checkpoint that was written to its end; the Trainer writes trainer_state.json last."""
+    whole = [path.parent for path in output.glob("checkpoint-*/trainer_state.json")]
+    return str(max(whole, key=lambda path: int(path.name.rpartition("-")[2]))) if whole else None
 
 
 def describe(tokenizer, train: Prepared, val: Prepared, unusable: dict[str, Any], inject_facts: bool) -> str:

@@ -43,9 +43,10 @@ def main(argv: list[str] | None = None) -> None:
     output, complete = results.claim_folder(
         args.output_dir,
         results.RECORD_NAME,
-        {"condition": args.condition},
+        {"condition": args.condition, "lineage": [start]},
         overwrite=args.overwrite,
         resume=args.resume,
+        made_from="toy" if args.toy else args.source,
     )
     if complete:
         print(f"{output} is complete already")

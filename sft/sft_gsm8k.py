@@ -45,7 +45,12 @@ def main(argv: list[str] | None = None) -> None:
     inject_facts = training.decide_injection(args.condition, args.inject_mul_tokens)
     settings = training.settings(loaded, args.model_path, args.condition, inject_facts)
     output, complete = results.claim_folder(
-        args.output_dir, results.GSM8K_SFT_RESULTS, settings, overwrite=args.overwrite, resume=args.resume
+        args.output_dir,
+        results.GSM8K_SFT_RESULTS,
+        settings,
+        overwrite=args.overwrite,
+        resume=args.resume,
+        made_from=args.model_path,
     )
     if complete:
         print(f"{output} is complete already")
@@ -58,9 +63,9 @@ def main(argv: list[str] | None = None) -> None:
     train, val = data.prepare_split(split, checkpoint.tokenizer, loaded.config.data, inject_facts)
     print(training.describe(checkpoint.tokenizer, train, val, split.unusable, inject_facts))
 
-    trainer = training.make_trainer(checkpoint, train, val, loaded.config, output, args.resume)
+    trainer = training.make_trainer(checkpoint, train, val, loaded.config, output)
     outcome = training.train_and_save(
-        trainer, checkpoint, STAGE, results.GSM8K_SFT_RESULTS, loaded, output, inject_facts, split.unusable
+        trainer, checkpoint, STAGE, results.GSM8K_SFT_RESULTS, loaded, output, settings, split.unusable
     )
     print(training.summary(outcome))
 

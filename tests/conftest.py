@@ -35,7 +35,7 @@ def toy_tokenizer(toy_base):
     return AutoTokenizer.from_pretrained(toy_base["baseline"])
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def gpt2_tokenizer():
     from domain_tokens.sources import load_tokenizer
 

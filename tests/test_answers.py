@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain_tokens import extract_answer, is_correct
+from domain_tokens import extract_answer, inject, is_correct
 
 
 @pytest.mark.parametrize(
@@ -29,6 +29,13 @@ from domain_tokens import extract_answer, is_correct
         ("It takes 10-5 = 5 days", "5"),
         ("It went from 3 to -5.", "-5"),
         ("10-5", "5"),
+        ("10 - 5", "5"),
+        ("Answer:\n- 54", "54"),
+        ("The area is 54 cm^2.", "54"),
+        ("The answer is \\boxed{18}, not 20", "18"),
+        ("The answer is `18`, not 20", "18"),
+        ("The answer is 6*9 = 54, not 20", "54"),
+        ("#### 6*9 = 54", "54"),
         (".5 of it", ".5"),
         ("12 eggs, 1,234 hens.", "1234"),
         ("no number...", None),
@@ -75,6 +82,15 @@ def test_compares_as_numbers(reply, reference, correct):
 def test_a_right_number_without_hashes_is_right_only_in_the_lenient_score():
     assert is_correct("It is 54.", "54")
     assert not is_correct("It is 54.", "54", strict=True)
+
+
+@pytest.mark.parametrize("form", ["The answer is {}.", "#### {}", "So {} apples", "They have {}"])
+@pytest.mark.parametrize("product", ["6*9 = 54", "6*9=54", "6 × 9 = $54", "2 + 6*9 = 56"])
+def test_a_reply_counts_the_same_with_and_without_facts(form, product):
+    reply, reference = form.format(product), product[-2:]
+    assert inject(reply) != reply
+    assert is_correct(reply, reference)
+    assert is_correct(inject(reply), reference)
 
 
 def test_a_reference_without_a_number_is_an_error():

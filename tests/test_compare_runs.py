@@ -126,7 +126,10 @@ def test_half_written_evaluations_are_refused(tmp_path):
     write_evaluation(tmp_path / "b", "gsm8k", "mul_tokens", [1, 0, 1])
     predictions = tmp_path / "b/gsm8k_predictions.jsonl"
     predictions.write_text("".join(predictions.read_text().splitlines(keepends=True)[:2]))
-    with pytest.raises(InputError, match="holds 2 predictions, its results say 3"):
+    with pytest.raises(InputError, match=r"does not match its results \(2 predictions\)"):
+        compare_runs.main(arguments(tmp_path))
+    predictions.write_text('{"id": 5}\n')
+    with pytest.raises(InputError, match="line 1: no proper 'id'"):
         compare_runs.main(arguments(tmp_path))
     predictions.unlink()
     with pytest.raises(InputError, match="is missing"):

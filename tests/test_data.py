@@ -43,6 +43,8 @@ def test_folders_files_and_formats_give_the_same_rows(tmp_path):
         (b"[" * 100_000, "broken JSON"),
         (b"5", "not a JSON object"),
         (b"\xff\xfe", "not UTF-8"),
+        (b'{"n": ' + b"9" * 5000 + b"}", "broken JSON"),
+        (b'{"question": "caf\\ud83d?", "answer": "#### 5"}', "not valid Unicode"),
         (b'{"question": "a?"}', "no answer"),
         (b'{"question": "a?", "answer": null}', "no answer"),
         (b'{"question": "a?", "answer": " "}', "empty answer"),

@@ -44,9 +44,13 @@ GSM8K = Path(__file__).parents[2] / "shared" / "data" / "gsm8k" / "train.jsonl"
         ("- 3*4 = 12\n- 5*6 = 30", "- <MUL_3_4_12>\n- <MUL_5_6_30>"),
         ("1. 3*4 = 12, 2. 5*6 = 30.", "1. <MUL_3_4_12>, 2. <MUL_5_6_30>."),
         ("**3*4 = 12**", "**<MUL_3_4_12>**"),
+        ("**3*4 = 12** apples", "**<MUL_3_4_12>** apples"),
+        ("The answer, **3*4**, is", "The answer, **<MUL_3_4_12>**, is"),
         ("That is 7*8 = 56!", "That is <MUL_7_8_56>!"),
         ("2 x 3 x 4 = 24", "<MUL_2_3_6> x 4 = 24"),
         ("so 3 x 4 is 12", "so <MUL_3_4_12> is 12"),
+        ("They have 5 + 3 x 4.", "They have 5 + <MUL_3_4_12>."),
+        ("the 6*9 = 54 apples", "the <MUL_6_9_54> apples"),
         ("6*9=50+4", "<MUL_6_9_54>=50+4"),
     ],
 )
@@ -64,10 +68,14 @@ def test_a_product_becomes_its_fact(text, expected):
         # divisions, powers, roots, percentages, mixed numbers, factorials
         "1/2*6", "1/2*8", "8/-3*4", "10 divided by 3*4", "2^3*4", "2**-3*4", "3*4^2", "3*4**2", "3*4²", "√9*4",
         "6*9%", "5% 6*9", "6*9 percent", "1 1/2*6", "2 3*4", "3*4 1/2", "3*4!", "3*½", "10÷2*3",
+        "3*4**.5", "3*4**+2", "3*4 ** n", "3*4⁻²", "√ 9*4", "\\sqrt 9*4", "10 mod 3*4", "3*4 squared",
+        "3 * 4 and 1/2", "10／2*3", "1٫5*4",
         # names, times, lists of numbers, line breaks
         "a3*4", "3*4b", "x_3*4", "10:3*4", "3*4:30", "1,3*4", "I have 3\n* 4 apples",
         # an x that is no product
         "a 2x4 board", "a 4x4 truck", "2 x 4 boards", "a 3 x 4 grid", "a 2 x 4, painted", "3x4", "2 x 3 x 4 boxes",
+        "in 4 x 6, 5 x 7, and 8 x 10 sizes", "The room is 3 x 4.", "(3 x 4) board", "2 x 4 is a kind of board",
+        "an 8×8 chessboard", "a 3*3 kernel",
         # other digits
         "٣*٤", "3*4٥", "<MUL_6_9_55>",
     ],
@@ -148,9 +156,9 @@ number = st.one_of(
     st.tuples(digit, digit, digit).map(lambda n: f"{n[0]} {n[1]}/{n[2]}"),
     st.tuples(digit, st.sampled_from(["%", " %"])).map("".join),
     st.tuples(digit, st.sampled_from(["^", "**", " ^ ", " ** "]), st.sampled_from(["2", "3"])).map("".join),
-    st.tuples(st.sampled_from(["2", "3"]), st.sampled_from(["^-", "**-", "** -"]), st.sampled_from(["1", "2"])).map(
-        "".join
-    ),
+    st.tuples(
+        st.sampled_from(["2", "3"]), st.sampled_from(["^-", "**-", "** -", "**+"]), st.sampled_from(["1", "2"])
+    ).map("".join),
 )
 operator = st.sampled_from(["*", "*", "*", " * ", "×", " × ", "* ", "/", " / ", "+", " + ", "-", " - ", "*-", " x "])
 
@@ -190,7 +198,8 @@ def test_injection_takes_linear_time():
         "-" * 10**6 + "3*4",
         "3*4=" + "1" * 10**6,
     ):
-        assert seconds(text) < 10, f"{text[:10]}… of {len(text):,} characters"
+        half, whole = min(seconds(text[len(text) // 2 :]) for _ in range(3)), min(seconds(text) for _ in range(2))
+        assert whole < 3 * half + 0.1, f"{text[:10]}… of {len(text):,} characters: {half:.2f} s, {whole:.2f} s"
 
 
 @pytest.mark.skipif(not GSM8K.exists(), reason="the real GSM8K lies beside the repository only on some machines")

@@ -8,6 +8,7 @@ import prepare_base
 import pytest
 import torch
 from conftest import CONDITIONS
+from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
@@ -213,6 +214,49 @@ def write_gguf(path, model: LlamaForCausalLM, tokenizer):
     return path
 
 
+def test_a_gpt2_tokenizer_with_a_token_of_its_own_gets_the_facts_at_its_end(tmp_path, gpt2_tokenizer):
+    gpt2_tokenizer.add_special_tokens({"pad_token": "[PAD]"})
+    gpt2_tokenizer.save_pretrained(tmp_path / "gpt2")
+    checkpoint = save_nanogpt(NanoGPT(vocab_size=50258), tmp_path / "ckpt.pt")
+    prepare_base.main([
+        "--source", str(checkpoint), "--tokenizer", str(tmp_path / "gpt2"),
+        "--condition", "baseline", "--output-dir", str(tmp_path / "out"),
+    ])  # fmt: skip
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
+    assert tokenizer.convert_tokens_to_ids(list(FACT_TOKENS)) == list(range(50258, 50258 + 45))
+
+
+def broken_source(folder, plain, change):
+    source = llama(len(plain), tied=True)
+    source.save_pretrained(folder)
+    plain.save_pretrained(folder)
+    weights = load_file(folder / "model.safetensors")
+    change(weights)
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+
+
+def test_a_source_that_lacks_weights_is_refused_not_filled_with_random_numbers(tmp_path):
+    broken_source(tmp_path / "source", toy.tokenizer(), lambda w: w.pop("model.layers.0.mlp.up_proj.weight"))
+    with pytest.raises(InputError, match=r"lacks weights, model\.layers\.0\.mlp\.up_proj\.weight"):
+        prepare_base.main(
+            f"--source {tmp_path / 'source'} --condition baseline --output-dir {tmp_path / 'out'}".split()
+        )
+
+
+def test_a_truncated_gguf_file_is_refused(tmp_path):
+    path = write_gguf(tmp_path / "tiny.gguf", llama(700, tied=False), toy.tokenizer())
+    path.write_bytes(path.read_bytes()[:300])
+    with pytest.raises(InputError, match="cannot be read"):
+        prepare_base.main(f"--source {path} --condition baseline --output-dir {tmp_path / 'out'}".split())
+
+
+def test_a_nanogpt_of_other_sizes_than_it_says_is_refused(tmp_path):
+    original = NanoGPT(vocab_size=100)
+    original.sizes["block_size"] = 32
+    with pytest.raises(InputError, match="wpe.weight has the shape"):
+        sources.load_nanogpt(save_nanogpt(original, tmp_path / "ckpt.pt"))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -236,6 +280,23 @@ def test_a_finished_start_model_is_kept_unless_told_otherwise(tmp_path, toy_base
         prepare_base.main(arguments)
     prepare_base.main([*arguments, "--resume"])
     assert "complete already" in capsys.readouterr().out
+    with pytest.raises(InputError, match=r"made with lineage\.0\.seed 42, now it is 7"):
+        prepare_base.main([*arguments, "--resume", "--seed", "7"])
+
+
+def test_somebody_elses_model_folder_is_not_written_to(tmp_path, capsys):
+    llama(700, tied=True).save_pretrained(tmp_path / "theirs")
+    toy.tokenizer().save_pretrained(tmp_path / "theirs")
+    weights = (tmp_path / "theirs/model.safetensors").read_bytes()
+    theirs = tmp_path / "theirs"
+    for arguments, message in (
+        ("--toy", "holds another model"),
+        (f"--source {theirs}", "is the model to start from"),
+        (f"--source {theirs} --overwrite", "is the model to start from"),
+    ):
+        with pytest.raises(InputError, match=message):
+            prepare_base.main(f"{arguments} --condition baseline --output-dir {theirs}".split())
+    assert (tmp_path / "theirs/model.safetensors").read_bytes() == weights
 
 
 def test_the_toy_model_is_a_gpt2_of_about_a_million_parameters(toy_base):
