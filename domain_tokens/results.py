@@ -103,13 +103,14 @@ def claim_folder(
     *,
     overwrite: bool,
     resume: bool,
+    holds_model: bool = False,
     made_from: str | None = None,
 ) -> tuple[Path, bool]:
     """Make the folder a run writes to. Returns it and whether it already holds this very run, complete.
 
     A folder that holds a run, complete or interrupted, is refused unless `overwrite` gives it up, or `resume` finds
-    that it was made with the same settings. `made_from`, the model or source of a run that writes a model: then so is
-    a folder that holds any other model, and that one itself always.
+    that it was made with the same settings. A run that writes a model (`holds_model`) is refused a folder with any
+    other model too, and always the one it is made from.
     """
     if not str(path):
         raise InputError("--output-dir is empty, expected a folder")
@@ -130,7 +131,7 @@ def claim_folder(
             _check_same(folder, read_json(results if results.exists() else unfinished), settings)
             if results.exists():
                 return folder, True
-        elif made_from is not None and (other := [name for name in MODEL_FILES if (folder / name).exists()]):
+        elif holds_model and (other := [name for name in MODEL_FILES if (folder / name).exists()]):
             raise InputError(
                 f"{folder} holds another model ({other[0]}); choose another folder, or --overwrite replaces it"
             )

@@ -46,7 +46,8 @@ def main(argv: list[str] | None = None) -> None:
         {"condition": args.condition, "lineage": [start]},
         overwrite=args.overwrite,
         resume=args.resume,
-        made_from="toy" if args.toy else args.source,
+        holds_model=True,
+        made_from=args.source,
     )
     if complete:
         print(f"{output} is complete already")

@@ -50,6 +50,7 @@ def main(argv: list[str] | None = None) -> None:
         settings,
         overwrite=args.overwrite,
         resume=args.resume,
+        holds_model=True,
         made_from=args.model_path,
     )
     if complete:
