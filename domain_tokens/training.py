@@ -225,16 +225,17 @@ def train_and_save(
     output: Path,
     settings: dict[str, Any],
     unusable: dict[str, Any],
+    resume: bool,
 ) -> dict[str, Any]:
     """Train, measure the validation loss, save the model, and write the results file last. Returns the results.
 
-    settings: what `settings` returned; a folder that does not hold an interrupted run of these starts anew.
+    settings: what `settings` returned. resume: go on from the folder's last checkpoint, else clear the folder first.
     """
     config: SftConfig = loaded.config
     train, val = trainer.train_dataset, trainer.eval_dataset
     inject_facts = settings["inject_mul_tokens"]
     if trainer.is_world_process_zero():
-        if not (output / UNFINISHED).exists():
+        if not (resume and (output / UNFINISHED).exists()):
             _clear_run(output)
             write_json(output / UNFINISHED, settings)  # from here on the folder is incomplete
         trainer.add_callback(TensorBoardCallback(SummaryWriter(str(output / "runs"))))
@@ -314,7 +315,7 @@ def _clear_run(output: Path) -> None:
     for folder in [*output.glob("checkpoint-*"), output / "runs", output / ".writing"]:
         if folder.is_dir():
             shutil.rmtree(folder)
-    for name in MODEL_FILES:
+    for name in (*MODEL_FILES, UNFINISHED):
         (output / name).unlink(missing_ok=True)
 
 

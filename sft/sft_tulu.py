@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> None:
 
     trainer = training.make_trainer(checkpoint, train, val, loaded.config, output)
     outcome = training.train_and_save(
-        trainer, checkpoint, STAGE, results.TULU_RESULTS, loaded, output, settings, split.unusable
+        trainer, checkpoint, STAGE, results.TULU_RESULTS, loaded, output, settings, split.unusable, args.resume
     )
     print(training.summary(outcome))
 

@@ -250,6 +250,15 @@ def test_a_run_is_only_continued_as_what_it_was_and_never_lost_by_mistake(interr
         assert (output / "checkpoint-2/model.safetensors").exists()
 
 
+def test_overwrite_starts_an_interrupted_run_anew(interrupted, capsys):
+    output, arguments, whole, weights = interrupted
+    capsys.readouterr()
+    sft_tulu.main([*arguments, "--overwrite"])
+    assert "step     1 of 4" in capsys.readouterr().out
+    assert json.loads((output / "tulu_sft_results.json").read_text())["train_loss"] == whole["train_loss"]
+    assert (output / "model.safetensors").read_bytes() == weights
+
+
 def test_another_models_folder_is_not_written_to(toy_base, toy_data, tmp_path):
     output = shutil.copytree(toy_base["baseline"], tmp_path / "out")
     weights = (output / "model.safetensors").read_bytes()
