@@ -65,7 +65,7 @@ class RunTotals(TrainerCallback, ExportableState):
         self.started = time.perf_counter()
 
     def state(self) -> dict[str, Any]:
-        attributes = {"tokens": self.tokens, "loss": float(self.loss), "seconds": self.runtime()}
+        attributes = {"tokens": int(self.tokens), "loss": float(self.loss), "seconds": self.runtime()}
         return {"args": {}, "attributes": attributes}
 
     def runtime(self) -> float:
@@ -86,7 +86,7 @@ class SftTrainer(Trainer):
 
     def get_batch_samples(self, *args, **kwargs):
         batches, tokens = super().get_batch_samples(*args, **kwargs)  # once per optimizer step
-        self.totals.tokens += int(tokens)
+        self.totals.tokens = self.totals.tokens + tokens  # a tensor: reading it here would stall a GPU at every step
         return batches, tokens
 
     def training_step(self, *args, **kwargs):
@@ -240,7 +240,7 @@ def train_and_save(
             write_json(output / UNFINISHED, settings)  # from here on the folder is incomplete
         trainer.add_callback(TensorBoardCallback(SummaryWriter(str(output / "runs"))))
     try:
-        trainer.train(resume_from_checkpoint=_last_checkpoint(output))
+        trainer.train(resume_from_checkpoint=_last_checkpoint(output) if resume else None)
     except torch.OutOfMemoryError as error:
         raise RunError(f"the GPU's memory is full; lower per_device_train_batch_size ({error})") from error
     except SafetensorError as error:
@@ -287,7 +287,7 @@ def train_and_save(
         "inject_mul_tokens": inject_facts,
         "injected_mul_tokens": train.injected.total(),
         "injected_by_fact": dict(sorted(train.injected.items())),
-        "tokens_trained": trainer.totals.tokens,
+        "tokens_trained": int(trainer.totals.tokens),
         "rows": {
             "unusable": unusable,
             "train": train.counts(),
