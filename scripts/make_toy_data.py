@@ -18,8 +18,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--output-dir", required=True, help="gets tulu/train.jsonl and gsm8k/{train,test}.jsonl")
-    parser.add_argument("--chats", type=int, default=9000, help="rows of tulu/train.jsonl (default: 9000)")
-    parser.add_argument("--problems", type=int, default=9000, help="rows of gsm8k/train.jsonl (default: 9000)")
+    parser.add_argument("--chats", type=int, default=7000, help="rows of tulu/train.jsonl (default: 7000)")
+    parser.add_argument("--problems", type=int, default=7000, help="rows of gsm8k/train.jsonl (default: 7000)")
     parser.add_argument("--test-problems", type=int, default=200, help="rows of gsm8k/test.jsonl (default: 200)")
     parser.add_argument("--seed", type=int, default=42, help="draws every row (default: 42)")
     args = one_line_usage_errors(parser).parse_args(argv)
