@@ -5,6 +5,7 @@ import itertools
 import os
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,15 +19,16 @@ from transformers.integrations import TensorBoardCallback
 from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import EvalLoopOutput
 
-from domain_tokens.checkpoints import Checkpoint, device_name, save_checkpoint, weights_digest
-from domain_tokens.config import Loaded, SftConfig
-from domain_tokens.data import Prepared, unusable_text
+from domain_tokens.checkpoints import Checkpoint, device_name, open_checkpoint, save_checkpoint, weights_digest
+from domain_tokens.config import Loaded, SftConfig, load
+from domain_tokens.data import Converter, Prepared, prepare_split, read_training_split, unusable_text
 from domain_tokens.errors import InputError, RunError
 from domain_tokens.prompt import IGNORED_LABEL
 from domain_tokens.results import (
     MODEL_FILES,
     RESOLVED_CONFIG,
     UNFINISHED,
+    claim_folder,
     environment,
     shown_source,
     write_json,
@@ -39,6 +41,43 @@ def decide_injection(condition: str, flag: bool | None) -> bool:
     if condition == "baseline" and flag:
         raise InputError("--inject-mul-tokens contradicts --condition baseline; leave it out or use mul_tokens")
     return condition == "mul_tokens" and flag is not False
+
+
+def run_stage(stage: str, results_name: str, convert: Converter, args, say: Callable[[str], None]) -> None:
+    """One SFT stage, from its command line's arguments to its results file: the same for every stage and condition.
+
+    convert: a raw row to a conversation, or UnusableRow. args: what the stage scripts parse. say: prints a line.
+    """
+    flags = {"seed": args.seed, "data.dataset": args.dataset_path, "data.train_samples": args.max_train_samples}
+    loaded = load(args.config, SftConfig, args.overrides, flags)
+    config: SftConfig = loaded.config
+    inject_facts = decide_injection(args.condition, args.inject_mul_tokens)
+    run_settings = settings(loaded, args.model_path, args.condition, inject_facts)
+    output, complete = claim_folder(
+        args.output_dir,
+        results_name,
+        run_settings,
+        overwrite=args.overwrite,
+        resume=args.resume,
+        holds_model=True,
+        made_from=args.model_path,
+    )
+    if complete:
+        say(f"{output} is complete already")
+        return
+    say(f"Training {args.model_path} on {config.data.dataset}, condition {args.condition}, to {output}")
+    say(loaded.as_yaml())
+
+    checkpoint = open_checkpoint(args.model_path, args.condition)
+    split = read_training_split(config.data, config.seed, convert)
+    train, val = prepare_split(split, checkpoint.tokenizer, config.data, inject_facts)
+    say(describe(checkpoint.tokenizer, train, val, split.unusable, inject_facts))
+
+    trainer = make_trainer(checkpoint, train, val, config, output)
+    results = train_and_save(
+        trainer, checkpoint, stage, results_name, loaded, output, run_settings, split.unusable, args.resume
+    )
+    say(summary(results))
 
 
 def settings(loaded: Loaded, model_path: str, condition: str, inject_facts: bool) -> dict[str, Any]:

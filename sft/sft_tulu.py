@@ -9,8 +9,6 @@ import argparse
 
 from domain_tokens.errors import one_line_usage_errors, run
 
-STAGE = "sft_tulu"
-
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
@@ -38,37 +36,11 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     # torch and transformers take seconds to import, which --help and usage errors need not wait for
-    from domain_tokens import checkpoints, config, data, results, training
+    from domain_tokens.data import tulu_conversation
+    from domain_tokens.results import TULU_RESULTS
+    from domain_tokens.training import run_stage
 
-    flags = {"seed": args.seed, "data.dataset": args.dataset_path, "data.train_samples": args.max_train_samples}
-    loaded = config.load(args.config, config.SftConfig, args.overrides, flags)
-    inject_facts = training.decide_injection(args.condition, args.inject_mul_tokens)
-    settings = training.settings(loaded, args.model_path, args.condition, inject_facts)
-    output, complete = results.claim_folder(
-        args.output_dir,
-        results.TULU_RESULTS,
-        settings,
-        overwrite=args.overwrite,
-        resume=args.resume,
-        holds_model=True,
-        made_from=args.model_path,
-    )
-    if complete:
-        print(f"{output} is complete already")
-        return
-    print(f"Training {args.model_path} on {loaded.config.data.dataset}, condition {args.condition}, to {output}")
-    print(loaded.as_yaml())
-
-    checkpoint = checkpoints.open_checkpoint(args.model_path, args.condition)
-    split = data.read_training_split(loaded.config.data, loaded.config.seed, data.tulu_conversation)
-    train, val = data.prepare_split(split, checkpoint.tokenizer, loaded.config.data, inject_facts)
-    print(training.describe(checkpoint.tokenizer, train, val, split.unusable, inject_facts))
-
-    trainer = training.make_trainer(checkpoint, train, val, loaded.config, output)
-    outcome = training.train_and_save(
-        trainer, checkpoint, STAGE, results.TULU_RESULTS, loaded, output, settings, split.unusable, args.resume
-    )
-    print(training.summary(outcome))
+    run_stage("sft_tulu", TULU_RESULTS, tulu_conversation, args, say=print)
 
 
 if __name__ == "__main__":
