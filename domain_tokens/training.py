@@ -177,9 +177,10 @@ class TerminalCallback(TrainerCallback):
 
 def make_trainer(checkpoint: Checkpoint, train: Prepared, val: Prepared, config: SftConfig, output: Path) -> SftTrainer:
     """A Trainer whose optimizer step sees `global_batch_size` rows however many processes and micro-batches."""
-    if config.data.max_length > checkpoint.context:
+    longest = max(int(np.diff(prepared.offsets).max()) for prepared in (train, val) if len(prepared))
+    if longest > checkpoint.context:
         raise InputError(
-            f"data.max_length is {config.data.max_length}, but {checkpoint.path} has {checkpoint.context} positions; "
+            f"a row has {longest} tokens, but {checkpoint.path} has {checkpoint.context} positions; "
             f"give max_length={checkpoint.context} or less"
         )
     wanted = dict(config.trainer)

@@ -284,7 +284,6 @@ def test_another_models_folder_is_not_written_to(toy_base, toy_data, tmp_path):
         (["--max-train-samples", "0"], "data.train_samples is 0"),
         (["per_device_train_batch_size=7"], "expected a divisor of 32"),
         (["lr_scheduler_type=zigzag"], "trainer: .*zigzag"),
-        (["max_length=4096"], "has 1024 positions"),
         (["--seed", "-1"], "seed is -1"),
         (["learning_rate=-1"], "trainer: .*learning rate"),
         (["num_train_epochs=0", "max_steps=-1"], "num_train_epochs is 0"),
@@ -297,6 +296,13 @@ def test_wrong_usage_is_refused_before_anything_is_written(toy_base, toy_data, t
     with pytest.raises(InputError, match=message):
         sft_gsm8k.main(arguments)
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+
+
+def test_rows_longer_than_the_model_can_see_are_refused(toy_base, tmp_path):
+    write_jsonl(tmp_path / "gsm8k/train.jsonl", [{"question": "How long?", "answer": "7 " * 600 + "#### 7"}] * 10)
+    arguments = command("sft_gsm8k", toy_base["baseline"], tmp_path, tmp_path / "out", "baseline", "max_length=2048")
+    with pytest.raises(InputError, match=r"a row has 12\d\d tokens, but .* has 1024 positions; give max_length=1024"):
+        sft_gsm8k.main(arguments)
 
 
 def test_unusable_rows_are_reported_and_recorded(toy_base, tmp_path, capsys):
