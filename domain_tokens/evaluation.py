@@ -91,15 +91,14 @@ def _share_correct(rows: list[dict[str, Any]], category: str) -> dict[str, Any]:
     return {"accuracy": sum(right) / len(right), "correct": sum(right), "total": len(right)}
 
 
-def gsm8k_questions(rows: Rows) -> list[Question]:
-    """Every question of a test split, by its place in it; InputError if any row cannot be used."""
+def gsm8k_questions(rows: Rows) -> tuple[list[Question], str]:
+    """The questions of a test split, named by their place in it, and what was left out and why ("" for nothing)."""
     usable, unusable = check_rows(rows, gsm8k_conversation)
-    if unusable:
-        raise InputError(f"{rows.origin}: {unusable_text(unusable)}; an evaluation needs every question of its split")
-    read = (rows.read(i) for i in usable)
-    return [
-        Question(f"gsm8k-{i:05}", row["question"], _final_number(row["answer"], rows, i)) for i, row in enumerate(read)
-    ]
+    questions = []
+    for i in usable:
+        row = rows.read(i)
+        questions.append(Question(f"gsm8k-{i:05}", row["question"], _final_number(row["answer"], rows, i)))
+    return questions, unusable_text(unusable)
 
 
 def _final_number(answer: str, rows: Rows, i: int) -> str:

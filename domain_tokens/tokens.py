@@ -9,13 +9,12 @@ FACTS = tuple((a, b) for a in range(1, 10) for b in range(a, 10))
 def fact_token(a: int, b: int) -> str:
     """The token of a·b, smaller operand first: `fact_token(9, 6) == "<MUL_6_9_54>"`."""
     a, b = sorted((a, b))
-    if (a, b) not in PRODUCT_OF_PAIR:
+    if not 1 <= a <= b <= 9:
         raise ValueError(f"{a}*{b} is not a fact: both operands must be whole numbers from 1 to 9")
     return f"<MUL_{a}_{b}_{a * b}>"
 
 
-PRODUCT_OF_PAIR = {(a, b): a * b for a, b in FACTS}
-FACT_TOKENS = tuple(f"<MUL_{a}_{b}_{a * b}>" for a, b in FACTS)
+FACT_TOKENS = tuple(fact_token(a, b) for a, b in FACTS)
 PRODUCT_OF_TOKEN = {token: a * b for token, (a, b) in zip(FACT_TOKENS, FACTS, strict=True)}
 
 # Matches exactly the 45 strings, so a look-alike such as <MUL_6_9_55> stays ordinary text.

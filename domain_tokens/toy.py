@@ -8,54 +8,16 @@ import random
 from collections.abc import Iterator
 
 NAMES = [
-    "Tom",
-    "Ana",
-    "Ben",
-    "Eva",
-    "Max",
-    "Lily",
-    "Omar",
-    "Nina",
-    "Sam",
-    "Mia",
-    "Leo",
-    "Zoe",
-    "Ivan",
-    "Ruth",
-    "Paul",
-    "Kate",
-    "Hugo",
-    "Vera",
-    "Finn",
-    "Dora",
-    "Carl",
-    "Emma",
-    "Noah",
-    "Rosa",
-]
-BOXES = ["box", "bag", "jar", "tray", "crate", "shelf", "row", "basket", "drawer", "pack"]
+    "Tom", "Ana", "Ben", "Eva", "Max", "Lily", "Omar", "Nina", "Sam", "Mia", "Leo", "Zoe", "Ivan", "Ruth", "Paul",
+    "Kate", "Hugo", "Vera", "Finn", "Dora", "Carl", "Emma", "Noah", "Rosa",
+]  # fmt: skip
+BOXES = [
+    "box", "bag", "jar", "tray", "crate", "shelf", "row", "basket", "drawer", "pack",
+]  # fmt: skip
 THINGS = [
-    "apple",
-    "coin",
-    "book",
-    "pen",
-    "stamp",
-    "card",
-    "shell",
-    "ball",
-    "cup",
-    "nail",
-    "seed",
-    "brick",
-    "lemon",
-    "egg",
-    "button",
-    "bead",
-    "plum",
-    "candle",
-    "marble",
-    "ticket",
-]
+    "apple", "coin", "book", "pen", "stamp", "card", "shell", "ball", "cup", "nail", "seed", "brick", "lemon",
+    "egg", "button", "bead", "plum", "candle", "marble", "ticket",
+]  # fmt: skip
 
 CAPITALS = {
     "France": "Paris", "Italy": "Rome", "Spain": "Madrid", "Japan": "Tokyo", "Egypt": "Cairo", "Peru": "Lima",

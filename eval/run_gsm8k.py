@@ -46,7 +46,10 @@ def main(argv: list[str] | None = None) -> None:
     print(f"Asking {args.model_path} the questions of {loaded.config.dataset}, to {output}")
     print(loaded.as_yaml())
 
-    questions = evaluation.gsm8k_questions(data.open_rows(loaded.config.dataset, loaded.config.subset, "test"))
+    rows = data.open_rows(loaded.config.dataset, loaded.config.subset, "test")
+    questions, left_out = evaluation.gsm8k_questions(rows)
+    if left_out:
+        print(f"unusable rows left out: {left_out}")
     questions = questions[: loaded.config.max_samples]
     outcome = evaluation.evaluate(args.model_path, args.condition, results.GSM8K_EVAL, questions, loaded, output)
     print(evaluation.summary(outcome))

@@ -124,12 +124,15 @@ def test_a_prompt_that_does_not_fit_is_refused_not_cut(toy_base, tmp_path):
         run_gsm8k.main([*model, "--dataset-path", str(path)])
 
 
-def test_a_question_that_cannot_be_used_stops_the_evaluation(toy_base, tmp_path):
-    rows = [{"question": f"{i}?", "answer": "#### 1"} for i in range(200)] + [{"question": "x?", "answer": "1"}]
+def test_a_row_that_cannot_be_used_is_reported_and_the_others_keep_their_names(toy_base, tmp_path, capsys):
+    rows = [{"question": "x?", "answer": "1"}] + [{"question": f"{i}?", "answer": "#### 1"} for i in range(100)]
     path = write_jsonl(tmp_path / "test.jsonl", rows)
-    model = ["--model-path", str(toy_base["baseline"]), "--output-dir", str(tmp_path / "out")]
-    with pytest.raises(InputError, match="answer without ####, first in line 201"):
-        run_gsm8k.main([*model, "--dataset-path", str(path)])
+    model = ["--model-path", str(toy_base["baseline"]), "--output-dir", str(tmp_path / "out"), "max_new_tokens=2"]
+    run_gsm8k.main([*model, "--dataset-path", str(path)])
+    assert "unusable rows left out: 1 × answer without ####, first in line 1" in capsys.readouterr().out
+    predictions = read_jsonl(tmp_path / "out/gsm8k_predictions.jsonl")
+    assert len(predictions) == 100
+    assert (predictions[0]["id"], predictions[0]["question"]) == ("gsm8k-00001", "0?")
 
 
 @pytest.mark.parametrize("answer", ["#### none", "#### 1/0", "#### " + "9" * 400])
