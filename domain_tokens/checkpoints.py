@@ -18,6 +18,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
+from domain_tokens.config import CONDITIONS
 from domain_tokens.errors import InputError
 from domain_tokens.prompt import CHAT_TEMPLATE
 from domain_tokens.results import RECORD_NAME, read_json, shown_path, write_json
@@ -27,8 +28,6 @@ from domain_tokens.tokens import FACT_TOKENS, GPT2_FIRST_FACT_ID, is_gpt2_vocabu
 logging.getLogger("transformers.trainer_utils").setLevel(logging.ERROR)
 # Bars that flash by while a file is read or written; a run's own progress is shown by the scripts.
 transformers_logging.disable_progress_bar()
-
-CONDITIONS = ("baseline", "mul_tokens")
 
 
 @dataclass
@@ -89,6 +88,19 @@ def _plain_generation(tokenizer) -> GenerationConfig:
     return GenerationConfig(
         bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
     )
+
+
+def place(checkpoint: Checkpoint, device: str | None = None) -> torch.device:
+    """Move a model to a device by its name, by default to a GPU where there is one. InputError for none such here."""
+    try:
+        chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        if chosen.type == "meta":
+            raise NotImplementedError("it holds no weights")
+        checkpoint.model.to(chosen)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"device {device} cannot be used ({reason}); expected cpu, or cuda on a GPU machine") from None
+    return chosen
 
 
 def device_name(device: torch.device) -> str:

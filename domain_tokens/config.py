@@ -16,8 +16,15 @@ import yaml
 
 from domain_tokens.errors import InputError, nearest
 from domain_tokens.prompt import LOSS_ON
+from domain_tokens.results import without_home
 
+CONDITIONS = ("baseline", "mul_tokens")
+STAGES = ("pretrained", "sft_tulu", "sft_gsm8k")
 DTYPES = ("float32", "bfloat16", "float16")
+
+
+# What the Hub allows as the name of an owner or a repository, which is safe as a folder's name too.
+_NAME = re.compile(r"(?!.*(?:--|\.\.))[A-Za-z0-9_](?:[\w.-]{0,94}[A-Za-z0-9_])?")
 
 
 @dataclass(frozen=True)
@@ -127,6 +134,38 @@ class ExperimentConfig:
 
 
 @dataclass(frozen=True)
+class KnownModel:
+    """A model that the experiment makes: its repository's name on the Hub, and the groups it can be asked for by."""
+
+    repo: str
+    stage: str  # pretrained, sft_tulu or sft_gsm8k
+    condition: str
+
+    def __post_init__(self):
+        _check("repo", self.repo, _NAME.fullmatch(self.repo), "a repository's name without its owner")
+        _check("stage", self.stage, self.stage in STAGES, " or ".join(STAGES))
+        _check("condition", self.condition, self.condition in CONDITIONS, " or ".join(CONDITIONS))
+
+
+@dataclass(frozen=True)
+class RegistryConfig:
+    """The known models by the name of their folder below the output root."""
+
+    owner: str  # on the Hub
+    models: dict[str, KnownModel]
+
+    def __post_init__(self):
+        _check("owner", self.owner, _NAME.fullmatch(self.owner), "the name of a Hub user or organisation")
+        _check("models", self.models, self.models, "at least one model")
+        for name in self.models:
+            _check("models", name, _NAME.fullmatch(name) and name not in (*STAGES, *CONDITIONS),
+                   "a folder's name that is not a group's")  # fmt: skip
+
+    def repo_id(self, name: str) -> str:
+        return f"{self.owner}/{self.models[name].repo}"
+
+
+@dataclass(frozen=True)
 class Loaded:
     """A config, where it came from, and which dotted keys were overridden on the command line."""
 
@@ -169,6 +208,9 @@ def load(path: str | Path, kind: type, overrides: list[str] = (), flags: dict[st
     overridden |= {key: value for key, value in (flags or {}).items() if value is not None}
     for key, value in overridden.items():
         _set(values, key, value)
+    for block in (values, values.get("data")):  # a recipe is saved and published, and the home folder tells a name
+        if isinstance(block, dict) and isinstance(block.get("dataset"), str):
+            block["dataset"] = without_home(block["dataset"])
     config = _build(kind, values, str(path), "")
     return Loaded(config, str(path), frozenset(overridden))
 
@@ -200,7 +242,7 @@ _Loader.add_implicit_resolver(
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise InputError(f"config {path} does not exist; give --config a YAML file such as sft/configs/tulu.yaml")
+        raise InputError(f"config {path} does not exist; expected a YAML file such as sft/configs/tulu.yaml")
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
@@ -268,6 +310,10 @@ def _build(kind: type, values: Any, path: str, prefix: str) -> Any:
         expected = fields[key].type
         if dataclasses.is_dataclass(expected):
             built[key] = _build(expected, value, path, f"{prefix}{key}.")
+        elif typing.get_origin(expected) is dict and dataclasses.is_dataclass(inner := typing.get_args(expected)[1]):
+            if not isinstance(value, dict) or not all(isinstance(name, str) for name in value):
+                raise InputError(f"config {path}: {prefix}{key} is {value!r}, expected a block of names")
+            built[key] = {name: _build(inner, block, path, f"{prefix}{key}.{name}.") for name, block in value.items()}
         elif key == "trainer":
             built[key] = _checked_trainer(value, path)
         else:

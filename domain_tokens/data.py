@@ -21,7 +21,7 @@ import numpy as np
 from tqdm import tqdm
 
 from domain_tokens.config import DataConfig
-from domain_tokens.errors import InputError, RunError
+from domain_tokens.errors import InputError
 from domain_tokens.inject import inject_counted
 from domain_tokens.prompt import IGNORED_LABEL, ROLES, Message, encode, labels
 from domain_tokens.tokens import FACT_TOKENS
@@ -331,16 +331,19 @@ def _open_parquet(paths: list[Path]) -> Rows:
 
 def _open_hub(dataset: str, subset: str | None, split: str) -> Rows:
     import datasets
+    from huggingface_hub.errors import HfHubHTTPError
 
-    try:
-        table = datasets.load_dataset(dataset, subset, split=split)
-    except datasets.exceptions.DatasetNotFoundError as error:
-        raise InputError(f"dataset {dataset} is neither here nor on the Hub ({error}); check --dataset-path") from None
-    except ConnectionError as error:
-        raise RunError(
-            f"dataset {dataset} could not be fetched from the Hub ({error}); "
-            f"try again, or give --dataset-path a folder with {split}.jsonl"
-        ) from None
-    except ValueError as error:  # no such subset or split
-        raise InputError(f"dataset {dataset} has no {split} split of subset {subset}: {error}") from None
+    from domain_tokens.hub import LOG_IN, hub_errors
+
+    with hub_errors(f"fetching dataset {dataset} (--dataset-path takes a local one too)"):
+        try:
+            table = datasets.load_dataset(dataset, subset, split=split)
+        except datasets.exceptions.DatasetNotFoundError:
+            raise InputError(
+                f"dataset {dataset} is neither here nor on the Hub, or private: check --dataset-path, or {LOG_IN}"
+            ) from None
+        except ValueError as error:
+            if isinstance(error, HfHubHTTPError):
+                raise
+            raise InputError(f"dataset {dataset} has no {split} split of subset {subset}: {error}") from None
     return Rows(f"{dataset} ({split})", range(1, len(table) + 1), table.__getitem__)

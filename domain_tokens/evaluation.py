@@ -126,13 +126,12 @@ def evaluate(
     """Ask every question, then write {name}_predictions.jsonl and, last, {name}_results.json. Returns the results."""
     import torch  # not at the top: the comparison uses this module's figures and needs no torch
 
-    from domain_tokens.checkpoints import device_name, open_checkpoint
+    from domain_tokens.checkpoints import device_name, open_checkpoint, place
     from domain_tokens.generation import generate_replies
 
     config = loaded.config
     checkpoint = open_checkpoint(model_path, condition, getattr(torch, config.dtype))
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    checkpoint.model.to(device)
+    device = place(checkpoint)
     started = time.perf_counter()
     replies = {}
     conversations = [question_conversation(question.text) for question in questions]

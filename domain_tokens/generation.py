@@ -1,13 +1,18 @@
-"""Batched greedy generation, the same replies whatever the batch."""
+"""Replies from a model: greedy ones in batches, the same whatever the batch, and sampled ones as they come.
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+Both end at end-of-text or before the next `User:` line, and are cut there by the same rule.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
+from transformers.generation.streamers import BaseStreamer
 
 from domain_tokens.checkpoints import Checkpoint
 from domain_tokens.errors import InputError
-from domain_tokens.prompt import STOP_STRING, Message, cut_reply, prompt_text
+from domain_tokens.prompt import STOP_STRING, USER_LABEL, Message, cut_reply, prompt_text
 from domain_tokens.tokens import count_facts
 
 
@@ -38,11 +43,137 @@ def generate_replies(
     model.eval()
     for first in range(0, len(order), batch_size):
         batch = order[first : first + batch_size]
-        yield from zip(batch, _generate(checkpoint, [prompts[i] for i in batch], max_new_tokens), strict=True)
+        outputs = _generate(checkpoint, [prompts[i] for i in batch], max_new_tokens, do_sample=False)
+        yield from ((i, _reply(checkpoint, ids)) for i, ids in zip(batch, outputs, strict=True))
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is chosen: drawn at a temperature, from the likeliest `top_k` or the likeliest share `top_p`.
+
+    A temperature of None is greedy: always the likeliest.
+    """
+
+    temperature: float | None = 0.7
+    top_k: int | None = None
+    top_p: float | None = None
+
+    def __post_init__(self):
+        if self.temperature is not None and not 0 < self.temperature < float("inf"):
+            raise InputError(f"temperature is {self.temperature}, expected more than 0; greedy takes the likeliest")
+        if self.top_k is not None and self.top_k < 1:
+            raise InputError(f"top-k is {self.top_k}, expected at least 1 token to draw from")
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise InputError(f"top-p is {self.top_p}, expected more than 0 and at most 1")
+
+    def settings(self) -> dict[str, Any]:
+        """In the words of `GenerationMixin.generate`, whose own defaults would draw from the likeliest 50."""
+        if self.temperature is None:
+            return {"do_sample": False}
+        top_p = 1.0 if self.top_p is None else self.top_p
+        return {"do_sample": True, "temperature": self.temperature, "top_k": self.top_k or 0, "top_p": top_p}
+
+    def __str__(self) -> str:
+        parts = {"temperature": self.temperature, "top-k": self.top_k, "top-p": self.top_p}
+        shown = ", ".join(f"{name} {value:g}" for name, value in parts.items() if value is not None)
+        return "greedy" if self.temperature is None else shown
+
+
+class ReplyStream(BaseStreamer):
+    """A reply while it is made. `on_text` gets it in pieces, each as soon as no later token can change it.
+
+    The pieces joined are exactly the text of `reply()`, which can be asked for at any time: a reply that was stopped
+    is what had come until then.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, on_text: Callable[[str], None]):
+        self.checkpoint, self.on_text = checkpoint, on_text
+        self.ids: list[int] = []
+        self.shown = ""
+        self.is_prompt = True
+
+    def put(self, value: torch.Tensor) -> None:
+        """value: the prompt's ids (1, tokens) at first, then one new id at a time (1,)."""
+        if self.is_prompt:
+            self.is_prompt = False
+            return
+        self.ids += value.tolist()
+        self._show(_settled(_reply(self.checkpoint, self.ids).text))
+
+    def end(self) -> None:
+        self._show(self.reply().text)
+
+    def reply(self) -> Reply:
+        return _reply(self.checkpoint, self.ids)
+
+    def _show(self, text: str) -> None:
+        if new := text[len(self.shown) :]:
+            self.shown = text
+            self.on_text(new)
+
+
+def _settled(text: str) -> str:
+    """The part of an unfinished reply that stays: no half of a character, no beginning of the next turn's label."""
+    text = text.rstrip("\N{REPLACEMENT CHARACTER}")
+    before, line_break, last_line = text.rpartition("\n")
+    if USER_LABEL.startswith(last_line):
+        text = before if line_break else ""
+    return text.rstrip()
+
+
+def fit_context(
+    checkpoint: Checkpoint, messages: Sequence[Message], max_new_tokens: int
+) -> tuple[list[Message], int, int]:
+    """Drop the oldest turns of a conversation until it leaves room for a reply.
+
+    Room is `max_new_tokens`, or half the context where that is less. Returns what is left, the number of user turns
+    dropped, and how many tokens the reply may have. System messages stay. Raises InputError where the last question
+    alone is too long.
+    """
+    reserved = min(max_new_tokens, checkpoint.context // 2)
+    system = [message for message in messages if message["role"] == "system"]
+    turns = [message for message in messages if message["role"] != "system"]
+    dropped = 0
+    while True:
+        left = [*system, *turns]
+        length = len(_prompt_ids(checkpoint, left))
+        if length + reserved <= checkpoint.context:
+            return left, dropped, min(max_new_tokens, checkpoint.context - length)
+        later = [i for i, message in enumerate(turns) if message["role"] == "user" and i > 0]
+        if not later:
+            raise InputError(
+                f"the question has {length} tokens with its prompt, which leaves less than {reserved} of the model's "
+                f"{checkpoint.context} positions for the reply; ask a shorter one"
+            )
+        turns = turns[later[0] :]
+        dropped += 1
+
+
+def stream_reply(
+    checkpoint: Checkpoint,
+    messages: Sequence[Message],
+    max_new_tokens: int,
+    sampling: Sampling,
+    seed: int,
+    stream: ReplyStream,
+) -> Reply:
+    """Generate one reply into `stream`. The same seed gives the same reply, whatever was generated before."""
+    torch.manual_seed(seed)
+    checkpoint.model.eval()
+    _generate(checkpoint, [_prompt_ids(checkpoint, messages)], max_new_tokens, streamer=stream, **sampling.settings())
+    return stream.reply()
+
+
+def _prompt_ids(checkpoint: Checkpoint, messages: Sequence[Message]) -> list[int]:
+    text = prompt_text(messages, checkpoint.tokenizer.eos_token)
+    return checkpoint.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
 
 
 @torch.inference_mode()
-def _generate(checkpoint: Checkpoint, prompts: list[list[int]], max_new_tokens: int) -> list[Reply]:
+def _generate(
+    checkpoint: Checkpoint, prompts: list[list[int]], max_new_tokens: int, **decoding: Any
+) -> list[list[int]]:
+    """The new ids of each prompt, padded behind their end. decoding: greedy or not, streamer."""
     tokenizer, model = checkpoint.tokenizer, checkpoint.model
     width = max(map(len, prompts))
     input_ids = torch.full((len(prompts), width), tokenizer.pad_token_id)
@@ -54,13 +185,13 @@ def _generate(checkpoint: Checkpoint, prompts: list[list[int]], max_new_tokens: 
         input_ids=input_ids.to(model.device),
         attention_mask=attention_mask.to(model.device),
         max_new_tokens=max_new_tokens,
-        do_sample=False,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
         stop_strings=STOP_STRING,
         tokenizer=tokenizer,
+        **decoding,
     )
-    return [_reply(checkpoint, ids) for ids in output[:, width:].tolist()]
+    return output[:, width:].tolist()
 
 
 def _reply(checkpoint: Checkpoint, ids: list[int]) -> Reply:

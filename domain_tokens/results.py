@@ -44,17 +44,23 @@ def environment(device: str) -> dict[str, Any]:
 def shown_path(path: str | Path) -> str:
     """A path for the record: relative below the working directory, below home with ~, so nobody's name is told."""
     path = Path(path).expanduser()
-    if not path.is_absolute():
-        return str(path)
-    for start, shown in ((Path.cwd(), Path()), (Path.home(), Path("~"))):
-        if path.is_relative_to(start):
-            return str(shown / path.relative_to(start))
-    return str(path)
+    if path.is_absolute() and path.is_relative_to(Path.cwd()):
+        return str(path.relative_to(Path.cwd()))
+    return without_home(str(path))
+
+
+def without_home(path: str) -> str:
+    """A path below the home folder with ~, anything else as it is."""
+    home = Path.home()
+    return str(Path("~") / Path(path).relative_to(home)) if Path(path).is_relative_to(home) else path
 
 
 def shown_source(source: str) -> str:
-    """A Hub id as it stands, a local path as `shown_path` shows it."""
-    return shown_path(source) if Path(source).expanduser().exists() else source
+    """A Hub id as it stands, a local path as `shown_path` shows it: a relative one with ./, which no Hub id has."""
+    if not Path(source).expanduser().exists():
+        return source
+    shown = shown_path(source)
+    return shown if shown.startswith((".", "/", "~")) else f"./{shown}"
 
 
 def write_json(path: Path, value: Any) -> None:

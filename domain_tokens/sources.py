@@ -11,7 +11,8 @@ from tokenizers import AddedToken
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel, GPT2Tokenizer
 
 from domain_tokens.checkpoints import missing_weights
-from domain_tokens.errors import InputError, RunError
+from domain_tokens.errors import InputError
+from domain_tokens.hub import hub_errors
 from domain_tokens.prompt import CHAT_TEMPLATE
 from domain_tokens.tokens import (
     FACT_TOKENS,
@@ -188,14 +189,16 @@ def _load_gguf(path: Path, tokenizer: str | None):
 
 
 def _reading(source: str, read):
+    """Call `read`. What is wrong with a local file is the user's to mend, what is wrong with the Hub mostly not."""
+    if not Path(source).expanduser().exists():
+        with hub_errors(f"fetching {source}"):
+            return read()
     try:
         return read()
     except SafetensorError as error:
         raise InputError(f"source {source} has a broken weights file ({error}); fetch it again") from error
     except (OSError, ValueError, KeyError, RuntimeError, struct.error) as error:
-        message = f"source {source} cannot be read ({error})"
-        local = Path(source).expanduser().exists()
-        raise (InputError if local else RunError)(message) from error
+        raise InputError(f"source {source} cannot be read ({error})") from error
 
 
 def _file(path: Path) -> Path:

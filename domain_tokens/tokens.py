@@ -16,9 +16,16 @@ def fact_token(a: int, b: int) -> str:
 
 FACT_TOKENS = tuple(fact_token(a, b) for a, b in FACTS)
 PRODUCT_OF_TOKEN = {token: a * b for token, (a, b) in zip(FACT_TOKENS, FACTS, strict=True)}
+_EQUATION_OF_TOKEN = {token: f"{a}×{b}={a * b}" for token, (a, b) in zip(FACT_TOKENS, FACTS, strict=True)}
 
 # Matches exactly the 45 strings, so a look-alike such as <MUL_6_9_55> stays ordinary text.
 FACT_PATTERN = re.compile("|".join(FACT_TOKENS))
+
+
+def show_facts(text: str, mark: str = "{}") -> str:
+    """Each fact token as its equation, for people: `6×9=54`. mark: what to put around it, such as a colour."""
+    return FACT_PATTERN.sub(lambda match: mark.format(_EQUATION_OF_TOKEN[match[0]]), text)
+
 
 # GPT-2's 50,257 BPE entries are padded to 50,304 in the pretraining vocabulary; the facts come behind.
 GPT2_BPE_SIZE = 50257

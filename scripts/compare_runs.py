@@ -9,6 +9,7 @@ import argparse
 from pathlib import Path
 
 from domain_tokens.errors import InputError, one_line_usage_errors, run
+from domain_tokens.tables import aligned
 
 COLUMNS = ("measure", "questions", "baseline", "mul_tokens", "difference", "95% interval", "McNemar p", "verdict")
 
@@ -75,7 +76,10 @@ def _table(rows: list[dict]) -> str:
                 f"[{100 * low:+.1f}, {100 * high:+.1f}]", f"{row['mcnemar_p']:.3f}", row["verdict"],
             )
         )  # fmt: skip
-    return _aligned(cells) + "\n\nDifferences in percentage points, mul_tokens minus baseline; paired by question."
+    return (
+        aligned(cells, left=(0, 7))
+        + "\n\nDifferences in percentage points, mul_tokens minus baseline; paired by question."
+    )
 
 
 def _headline(row: dict) -> str:
@@ -92,17 +96,7 @@ def _usage_table(usage: dict) -> str:
             tokens, facts = f"{figures['avg_response_tokens']:.1f}", f"{figures['mul_tokens_per_response']:.2f}"
             in_all, finished = str(figures["mul_token_count"]), f"{figures['finished_rate']:.1%}"
             cells.append((name, condition, tokens, facts, in_all, finished))
-    return _aligned(cells, left=(0, 1))
-
-
-def _aligned(cells: list[tuple[str, ...]], left: tuple[int, ...] = (0, 7)) -> str:
-    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
-    lines = [
-        "  ".join(cell.ljust(width) if i in left else cell.rjust(width)
-                  for i, (cell, width) in enumerate(zip(row, widths, strict=True))).rstrip()
-        for row in cells
-    ]  # fmt: skip
-    return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
+    return aligned(cells, left=(0, 1))
 
 
 def _plot_accuracies(rows: list[dict], path: Path) -> Path:

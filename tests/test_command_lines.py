@@ -11,7 +11,7 @@ import pytest
 import run_experiment
 
 ROOT = Path(__file__).parent.parent
-SCRIPTS = sorted(path for room in ("sft", "eval", "scripts") for path in (ROOT / room).glob("*.py"))
+SCRIPTS = sorted(path for room in ("sft", "eval", "sample", "scripts") for path in (ROOT / room).glob("*.py"))
 
 
 def script(*arguments):
@@ -45,6 +45,22 @@ def test_help_comes_at_once_with_an_example_whose_files_exist(path):
         ),
         ("scripts/run_experiment.py --config none.yaml", "config none.yaml does not exist"),
         ("scripts/make_toy_data.py --output-dir x --chats 0", "must be at least 1"),
+        ("sample/sample_sft.py --model-path x", "one of the arguments --question --interactive is required"),
+        ("sample/sample_sft.py --model-path x --question hi --interactive", "not allowed with argument"),
+        ("sample/sample_sft.py --model-path x --question hi --greedy --temperature 1", "--greedy gives one reply"),
+        ("sample/sample_sft.py --model-path x --question hi --token t", "unrecognized arguments: --token"),
+        ("sample/sample_sft.py --model-path x --question ''", "--question is empty"),
+        ("sample/sample_sft.py --model-path x --question hi --num-samples 0", "--num-samples is 0"),
+        ("sample/sample_sft.py --model-path x --question hi --max-new-tokens -1", "--max-new-tokens is -1"),
+        ("sample/sample_sft.py --model-path x --interactive --json", "belong to --question"),
+        ("scripts/upload_to_hf.py --model-path a b --repo-name o/a", "2 --model-path and 1 --repo-name"),
+        ("scripts/upload_to_hf.py --model-path a b --repo-name o/a o/a", "o/a is given more than once"),
+        ("scripts/upload_to_hf.py --model-path a --repo-name o/a --token t", "unrecognized arguments: --token"),
+        ("scripts/load_from_hf.py", "one of the arguments --list --all --models is required"),
+        ("scripts/load_from_hf.py --list --token t", "unrecognized arguments: --token"),
+        ("scripts/load_from_hf.py --list --registry none.yaml", "none.yaml does not exist"),
+        ("scripts/load_from_hf.py --models sft_tulu_basline", "did you mean sft_tulu_baseline?"),
+        ("scripts/load_from_hf.py --list --namespace a/b", "owner is 'a/b'"),
     ],
 )
 def test_wrong_usage_is_one_line_on_stderr_and_exit_code_2(arguments, message):

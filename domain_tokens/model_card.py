@@ -1,0 +1,233 @@
+"""The page a model has on the Hub: where it comes from, how it was trained, what was measured, how to use it.
+
+Made of the model folder's own files and of the evaluations beside it, so every figure on it was measured; nothing in
+it changes from one upload to the next unless they do.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCardData
+
+from domain_tokens.checkpoints import Checkpoint
+from domain_tokens.config import RegistryConfig
+from domain_tokens.prompt import prompt_text, question
+from domain_tokens.results import GSM8K_EVAL, GSM8K_SFT_RESULTS, PROBES_EVAL, RESOLVED_CONFIG, TULU_RESULTS, read_json
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_GSM8K = "openai/gsm8k"
+_CONDITIONS = {
+    "baseline": "the condition **baseline**: the fact tokens are in its vocabulary, and no training text holds one",
+    "mul_tokens": "the condition **mul_tokens**: its training texts have these products as fact tokens",
+}
+_QUESTION = "What is 7 times 8?"
+
+
+def model_card(checkpoint: Checkpoint, folder: Path, repo_id: str, license_id: str, base_model: str | None) -> str:
+    """The whole text of the card, front matter included. base_model: its Hub id, where there is one."""
+    evaluations = find_evaluations(folder, checkpoint.weights)
+    sft = next(
+        (read_json(folder / name) for name in (GSM8K_SFT_RESULTS, TULU_RESULTS) if (folder / name).is_file()), None
+    )
+    stages = [stage for stage in checkpoint.lineage if "dataset" in stage]
+    datasets = [stage["dataset"] for stage in stages if _HUB_ID.fullmatch(stage["dataset"])]
+    data = ModelCardData(
+        license=license_id,
+        language="en",
+        library_name="transformers",
+        pipeline_tag="text-generation",
+        base_model=base_model,
+        datasets=list(dict.fromkeys(datasets)) or None,
+        tags=["domain-tokens", "arithmetic", checkpoint.condition, *(["sft"] if stages else [])],
+        model_name=repo_id.rpartition("/")[2],
+        eval_results=_eval_results(evaluations) or None,
+    )
+    sections = [
+        f"---\n{data.to_yaml()}\n---",
+        f"# {repo_id.rpartition('/')[2]}",
+        _introduction(checkpoint, bool(stages)),
+        _usage(checkpoint, repo_id),
+        _lineage(checkpoint),
+    ]
+    if sft is not None:
+        sections.append(_recipe(sft, folder))
+    return "\n\n".join([*sections, _results(evaluations), _limits()]) + "\n"
+
+
+def base_model_of(
+    checkpoint: Checkpoint, repo_id: str, others: Mapping[str, str], registry: RegistryConfig
+) -> str | None:
+    """The Hub id of the model this one was trained from, or None for one made from scratch or from a local model.
+
+    others: weights to repository, of the models that go up in the same command. A repository that bears a known name
+    has its predecessor under the same owner.
+    """
+    last = checkpoint.lineage[-1] if checkpoint.lineage else {}
+    if (parent := others.get(last.get("start_weights"))) is not None:
+        return parent
+    owner, _, repo = repo_id.partition("/")
+    names = [name for name, known in registry.models.items() if known.repo == repo]
+    if names and (parent := _predecessor(registry, names[0])) is not None:
+        return f"{owner}/{parent}"
+    source = checkpoint.lineage[0].get("source", "") if checkpoint.lineage else ""
+    return source if _HUB_ID.fullmatch(source) else None
+
+
+def _predecessor(registry: RegistryConfig, name: str) -> str | None:
+    stages = {"sft_gsm8k": "sft_tulu", "sft_tulu": "pretrained"}
+    known = registry.models[name]
+    wanted = (stages.get(known.stage), known.condition)
+    return next((model.repo for model in registry.models.values() if (model.stage, model.condition) == wanted), None)
+
+
+def find_evaluations(folder: Path, weights: str) -> dict[str, dict[str, Any]]:
+    """The evaluations of these very weights, in the folder itself or in one beside it, by name."""
+    found = {}
+    for name in (GSM8K_EVAL, PROBES_EVAL):
+        for path in sorted(
+            [*folder.glob(f"{name}_results.json"), *folder.resolve().parent.glob(f"*/{name}_results.json")]
+        ):
+            results = read_json(path)
+            if _is_of(results, folder, weights):
+                found[name] = results
+    return found
+
+
+def _is_of(results: dict[str, Any], folder: Path, weights: str) -> bool:
+    """By the weights where the results name them: a folder can be moved, or trained anew."""
+    if "weights" in results:
+        return results["weights"] == weights
+    return Path(str(results.get("model_path"))).resolve() == folder.resolve()
+
+
+def _eval_results(evaluations: dict[str, dict[str, Any]]) -> list[EvalResult]:
+    results = []
+    for name, evaluation in evaluations.items():
+        metrics = evaluation["metrics"]
+        figures = {"accuracy": metrics["accuracy"], "accuracy, strict": metrics["accuracy_strict"]}
+        figures |= {
+            f"accuracy, {key}": share["accuracy"] for key, share in metrics.get("category_accuracies", {}).items()
+        }
+        results += [
+            EvalResult(
+                task_type="text-generation",
+                metric_type="accuracy",
+                metric_name=metric,
+                metric_value=value,
+                **_dataset(name, evaluation),
+            )
+            for metric, value in figures.items()
+        ]
+    return results
+
+
+def _dataset(name: str, evaluation: dict[str, Any]) -> dict[str, str | None]:
+    """What was asked, in the fields of an EvalResult. Only the whole test split of GSM8K itself goes by that name."""
+    if name == PROBES_EVAL:
+        return {"dataset_type": "arithmetic_probes", "dataset_name": "Arithmetic probes"}
+    config = evaluation.get("config", {})
+    source, limit = config.get("dataset", _GSM8K), config.get("max_samples")
+    title = "GSM8K" if source == _GSM8K else f"Questions in the form of GSM8K ({source})"
+    return {
+        "dataset_type": source if source == _GSM8K else "other",
+        "dataset_name": title if limit is None else f"{title}, the first {limit}",
+        "dataset_config": config.get("subset") if source == _GSM8K else None,
+        "dataset_split": "test",
+    }
+
+
+def _introduction(checkpoint: Checkpoint, is_trained: bool) -> str:
+    size = sum(parameter.numel() for parameter in checkpoint.model.parameters()) / 1e6
+    kind = "after supervised fine-tuning" if is_trained else "before any fine-tuning"
+    return (
+        f"A {checkpoint.model.config.model_type} causal language model of {size:.1f}M parameters and a context of "
+        f"{checkpoint.context:,} tokens, {kind}, from an experiment on one question: does giving a language model its "
+        "own tokens for domain facts make it better? The facts are the 45 products of the multiplication table, each "
+        "one token: `<MUL_6_9_54>` stands for 6×9=54.\n\n"
+        f"This model belongs to {_CONDITIONS[checkpoint.condition]}. Vocabulary and architecture are the same in both."
+    )
+
+
+def _usage(checkpoint: Checkpoint, repo_id: str) -> str:
+    prompt = json.dumps(prompt_text(question(_QUESTION), checkpoint.tokenizer.eos_token))
+    return f"""## How to use it
+
+The tokenizer's chat template is the prompt it was trained with.
+
+```python
+from transformers import pipeline
+
+chat = pipeline("text-generation", model="{repo_id}")
+messages = [{{"role": "user", "content": "{_QUESTION}"}}]
+reply = chat(messages, max_new_tokens=64, do_sample=False)[0]["generated_text"][-1]["content"]
+```
+
+Without the template, the prompt is `{prompt}`, with no space behind the last colon, and a reply ends at
+`{checkpoint.tokenizer.eos_token}`. Fact tokens are ordinary tokens: decoding keeps them. Each means its product."""
+
+
+def _lineage(checkpoint: Checkpoint) -> str:
+    lines = ["## Lineage", "", "| step | from | data | seed | facts injected | commit |", "|---|---|---|---|---|---|"]
+    for stage in checkpoint.lineage:
+        commit = str(stage.get("commit") or "")[:10] + (" (with changes)" if stage.get("dirty") else "")
+        cells = (stage.get("stage"), stage.get("source") or stage.get("model_path"), stage.get("dataset"),
+                 stage.get("seed"), stage.get("injected_mul_tokens"), commit or None)  # fmt: skip
+        lines.append("| " + " | ".join(_cell(cell) for cell in cells) + " |")
+    return "\n".join([*lines, "", f"Weights (sha256 over the safetensors files): `{checkpoint.weights}`"])
+
+
+def _recipe(sft: dict[str, Any], folder: Path) -> str:
+    figures = {
+        "training rows": f"{sft['total_train_samples']:,}",
+        "validation rows, of the training split": f"{sft['total_val_samples']:,}",
+        "optimizer steps": f"{sft['steps']:,}" if "steps" in sft else None,
+        "tokens that carried loss": f"{sft['tokens_trained']:,}",
+        "training loss": f"{sft['train_loss']:.4f}",
+        "validation loss": "none" if sft["eval_loss"] is None else f"{sft['eval_loss']:.4f}",
+        "seconds": f"{sft['train_runtime']:,.0f}",
+        "device": sft["environment"].get("device"),
+    }
+    lines = ["## Recipe of the last stage", "", "| | |", "|---|---|"]
+    lines += [f"| {name} | {value} |" for name, value in figures.items() if value is not None]
+    if (folder / RESOLVED_CONFIG).is_file():
+        recipe = (folder / RESOLVED_CONFIG).read_text(encoding="utf-8").strip()
+        lines += ["", "```yaml", recipe, "```"]
+    return "\n".join(lines)
+
+
+def _results(evaluations: dict[str, dict[str, Any]]) -> str:
+    if not evaluations:
+        return "## Results\n\nThis model has not been evaluated."
+    lines = ["## Results", "", "| evaluation | questions | accuracy | strict | ended by end-of-text | facts a reply |",
+             "|---|---|---|---|---|---|"]  # fmt: skip
+    for name, evaluation in evaluations.items():
+        metrics = evaluation["metrics"]
+        shares = f"{metrics['accuracy']:.1%} | {metrics['accuracy_strict']:.1%} | {metrics['finished_rate']:.1%}"
+        title = _dataset(name, evaluation)["dataset_name"].replace("|", "/")
+        lines.append(f"| {title} | {metrics['total']} | {shares} | {metrics['mul_tokens_per_response']:.2f} |")
+        for category, share in metrics.get("category_accuracies", {}).items():
+            lines.append(f"| … {category} | {share['total']} | {share['accuracy']:.1%} | | | |")
+    version = next(iter(evaluations.values()))["eval_version"]
+    return "\n".join([
+        *lines, "",
+        f"Greedy decoding, `eval_version` {version}. *Accuracy* reads the number behind `####`, else behind "
+        '"The answer is", else the last one; *strict* only the one behind `####`. One run with one seed: a difference '
+        "between two such figures means little without an interval.",
+    ])  # fmt: skip
+
+
+def _limits() -> str:
+    return (
+        "## Limits\n\n"
+        "Made to compare two ways of training, not to be relied on: a model of this size makes many mistakes, also in "
+        "arithmetic, invents facts, and repeats whatever its training data holds. English only, nothing was done for "
+        "safety, and a fact token says nothing about whether the product was the right one to write."
+    )
+
+
+def _cell(value: object) -> str:
+    text = "" if value is None else str(value)
+    return f"`{text.replace('|', '/')}`" if isinstance(value, str) and text else text

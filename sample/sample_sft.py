@@ -1,0 +1,325 @@
+"""Ask a model in the terminal: one question, or a conversation with --interactive.
+
+Replies are drawn at a temperature, with a seed, so that the same command gives the same reply; --greedy takes the
+likeliest token every time, as the evaluations do. Fact tokens are shown as equations (6×9=54) in a terminal.
+
+Example:
+  uv run python sample/sample_sft.py --model-path outputs/sft_tulu_baseline --question "What is 7 times 8?"
+  uv run python sample/sample_sft.py --model-path outputs/sft_tulu_baseline --interactive
+"""
+
+import argparse
+import json
+import os
+import re
+import sys
+from pathlib import Path
+
+from domain_tokens.errors import InputError, nearest, one_line_usage_errors, run
+
+FACT_COLOUR = "\033[36m{}\033[0m"
+# What a terminal would obey instead of showing: control characters and changes of the writing direction.
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+HISTORY_LINES = 1000
+HELP = """\
+/help          this list
+/reset         forget the conversation
+/system TEXT   put a system message in front of it; without TEXT, take it away
+/temp X        draw replies at temperature X
+/greedy        take the likeliest token every time
+/seed N        the seed of the next reply
+/retry         ask the last question again, with the next seed
+/save FILE     write the conversation to FILE as JSON
+/quit          leave, as does Ctrl-D; Ctrl-C stops a reply"""
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--model-path", required=True, help="folder of the model")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--question", help="ask this and print the reply")
+    what.add_argument("--interactive", action="store_true", help="a conversation; questions may come from a pipe")
+    parser.add_argument("--num-samples", type=int, help="replies to the question, with seeds counted up (default: 1)")
+    parser.add_argument("--temperature", type=float, help="above 1 more varied, below 1 less (default: 0.7)")
+    parser.add_argument("--top-k", type=int, help="draw from so many likeliest tokens (default: all)")
+    parser.add_argument("--top-p", type=float, help="draw from the likeliest tokens of this share (default: all)")
+    parser.add_argument("--greedy", action="store_true", help="always take the likeliest token")
+    parser.add_argument("--seed", type=int, default=42, help="seed of the first reply (default: 42)")
+    parser.add_argument("--max-new-tokens", type=int, default=256, help="longest reply, in tokens (default: 256)")
+    parser.add_argument("--system-prompt", help="a system message in front of the question")
+    parser.add_argument("--condition", choices=["baseline", "mul_tokens"], help="for folders that do not say")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: a GPU where there is one)")
+    parser.add_argument("--json", action="store_true", help="print replies and settings as one JSON object")
+    parser.add_argument("--raw", action="store_true", help="show fact tokens as the model writes them")
+    args = one_line_usage_errors(parser).parse_args(argv)
+    if args.greedy and (args.temperature, args.top_k, args.top_p, args.num_samples) != (None,) * 4:
+        raise InputError("--greedy gives one reply; leave out --temperature, --top-k, --top-p and --num-samples")
+    if args.interactive and (args.json or args.num_samples is not None):
+        raise InputError("--json and --num-samples belong to --question, not to --interactive")
+    for flag, value in (("--num-samples", args.num_samples), ("--max-new-tokens", args.max_new_tokens)):
+        if value is not None and value < 1:
+            raise InputError(f"{flag} is {value}, expected at least 1")
+    if not 0 <= args.seed < 2**32:
+        raise InputError(f"--seed is {args.seed}, expected 0 to {2**32 - 1}")
+    for flag, text in (("--question", args.question), ("--system-prompt", args.system_prompt)):
+        if text is not None:
+            check_text(flag, text)
+    return args
+
+
+def check_text(name: str, text: str) -> str:
+    if not text.strip():
+        raise InputError(f"{name} is empty, expected some text")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{name} is not valid UTF-8 text") from None
+    return text
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse_args(argv)
+    note(f"Loading {args.model_path} ...")
+    # torch and transformers take seconds to import, which --help and usage errors need not wait for
+    from domain_tokens.checkpoints import open_checkpoint, place
+    from domain_tokens.generation import Sampling
+
+    temperature = None if args.greedy else 0.7 if args.temperature is None else args.temperature
+    sampling = Sampling(temperature, args.top_k, args.top_p)
+    checkpoint = open_checkpoint(args.model_path, args.condition)
+    device = place(checkpoint, args.device)
+    size = sum(parameter.numel() for parameter in checkpoint.model.parameters()) / 1e6
+    note(f"{checkpoint.condition}, {size:.1f}M parameters, on {device}; {sampling}, seed {args.seed}")
+    chat = Chat(checkpoint, sampling, args.seed, args.max_new_tokens, args.system_prompt, Screen(args.raw))
+    if args.interactive:
+        converse(chat)
+    else:
+        answer(chat, args)
+
+
+def note(text: str) -> None:
+    """What is not a reply goes to stderr, so that a pipe gets replies only."""
+    print(text, file=sys.stderr, flush=True)
+
+
+class Screen:
+    """Shows replies: for people in a terminal, untouched in a pipe or with --raw."""
+
+    def __init__(self, raw: bool):
+        self.is_terminal = sys.stdout.isatty()
+        self.as_equations = self.is_terminal and not raw
+        has_colour = "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+        self.mark = FACT_COLOUR if has_colour else "{}"
+
+    def show(self, text: str) -> None:
+        from domain_tokens.tokens import show_facts
+
+        if self.is_terminal:
+            text = CONTROL.sub(lambda match: ascii(match[0])[1:-1], text)
+        if self.as_equations:
+            text = show_facts(text, self.mark)
+        print(text, end="", flush=True)
+
+
+class Chat:
+    """One conversation with a model: its turns, and how the next reply is made."""
+
+    def __init__(self, checkpoint, sampling, seed: int, max_new_tokens: int, system: str | None, screen: Screen):
+        self.checkpoint, self.sampling, self.screen = checkpoint, sampling, screen
+        self.seed, self.max_new_tokens, self.system = seed, max_new_tokens, system
+        self.turns: list[dict[str, str]] = []
+
+    @property
+    def messages(self) -> list[dict[str, str]]:
+        return ([{"role": "system", "content": self.system}] if self.system else []) + self.turns
+
+    def ask(self, question: str, is_shown: bool = True):
+        """Add a question and its reply to the conversation and return the reply. Ctrl-C ends the reply early.
+
+        Raises InputError for a question that does not fit, which is then forgotten.
+        """
+        from domain_tokens.generation import ReplyStream, fit_context, stream_reply
+
+        self.turns.append({"role": "user", "content": question})
+        try:
+            messages, dropped, room = fit_context(self.checkpoint, self.messages, self.max_new_tokens)
+        except InputError:
+            self.turns.pop()
+            raise
+        if dropped:
+            self.turns = [message for message in messages if message["role"] != "system"]
+            turns = "The oldest turn was" if dropped == 1 else f"The {dropped} oldest turns were"
+            note(f"[{turns} left out: the conversation is longer than {self.checkpoint.context:,} tokens.]")
+        stream = ReplyStream(self.checkpoint, self.screen.show if is_shown else lambda text: None)
+        if is_shown and self.screen.is_terminal:
+            print("Assistant: ", end="", flush=True)
+        was_stopped = False
+        try:
+            stream_reply(self.checkpoint, messages, room, self.sampling, self.seed, stream)
+        except KeyboardInterrupt:
+            was_stopped = True
+            stream.end()
+        reply = stream.reply()
+        self.seed = (self.seed + 1) % 2**32
+        self.turns.append({"role": "assistant", "content": reply.text})
+        if is_shown:
+            print(flush=True)
+            if was_stopped:
+                note("[stopped]")
+            elif self.screen.is_terminal and reply.tokens >= room:
+                note(f"[cut at {room} tokens]")
+        return reply
+
+    def retry(self) -> None:
+        if not self.turns:
+            raise InputError("nothing was asked yet")
+        *self.turns, question, _ = self.turns
+        self.ask(question["content"])
+
+
+def answer(chat: Chat, args: argparse.Namespace) -> None:
+    """Print the replies to --question."""
+    number = args.num_samples or 1
+    drawn = {"greedy": args.greedy, "seed": args.seed, "max_new_tokens": args.max_new_tokens}
+    settings = drawn | vars(chat.sampling)
+    replies = []
+    for i in range(number):
+        if number > 1 and not args.json:
+            print(f"{'' if i == 0 else chr(10)}[{i + 1} of {number}, seed {chat.seed}]")
+        reply = chat.ask(args.question, is_shown=not args.json)
+        replies.append({"reply": reply.text, **{key: value for key, value in reply._asdict().items() if key != "text"}})
+        chat.turns.clear()  # every reply is to the question alone
+    if args.json:
+        about = {"model_path": chat.checkpoint.path, "condition": chat.checkpoint.condition}
+        asked = {"question": args.question, "system_prompt": args.system_prompt}
+        print(json.dumps(about | asked | {"settings": settings, "replies": replies}, indent=2, ensure_ascii=False))
+
+
+def converse(chat: Chat) -> None:
+    """Read questions and commands until there are no more."""
+    is_terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    if is_terminal:
+        note("/help lists the commands; Ctrl-C stops a reply, Ctrl-D leaves.")
+    else:
+        sys.stdin.reconfigure(encoding="utf-8", errors="replace")
+    history = open_history() if is_terminal else None
+    try:
+        while True:
+            try:
+                line = input("\nUser: " if is_terminal else "").strip()
+                if line == "/quit":
+                    break
+                if line.startswith("/"):
+                    command(chat, line)
+                elif line:
+                    chat.ask(line)
+            except EOFError:
+                break
+            except KeyboardInterrupt:
+                if not is_terminal:
+                    raise
+                note("\n(Ctrl-D or /quit leaves.)")
+            except InputError as error:
+                if not is_terminal:
+                    raise
+                note(f"error: {error}")
+    finally:
+        if history is not None:
+            save_history(history)
+    if is_terminal:
+        print()
+
+
+def command(chat: Chat, line: str) -> None:
+    """Carry out a line that starts with a slash. Raises InputError for what it cannot."""
+    from dataclasses import replace
+
+    name, _, rest = line.partition(" ")
+    rest = rest.strip()
+    known = re.findall(r"^/\w+", HELP, re.MULTILINE)
+    if name not in known:
+        raise InputError(f"{name} is no command{nearest(name, known)}; /help lists them")
+    if rest and name in ("/help", "/reset", "/greedy", "/retry", "/quit"):
+        raise InputError(f"{name} takes nothing behind it")
+    if name == "/help":
+        note(HELP)
+    elif name == "/reset":
+        chat.turns.clear()
+        note("[The conversation is forgotten.]")
+    elif name == "/system":
+        chat.system = rest or None
+        note(f"[System message: {rest}]" if rest else "[No system message.]")
+    elif name == "/temp":
+        chat.sampling = replace(chat.sampling, temperature=number_behind(name, rest, float))
+        note(f"[{chat.sampling}]")
+    elif name == "/greedy":
+        chat.sampling = replace(chat.sampling, temperature=None)
+        note("[greedy]")
+    elif name == "/seed":
+        seed = number_behind(name, rest, int)
+        if not 0 <= seed < 2**32:
+            raise InputError(f"/seed is {seed}, expected 0 to {2**32 - 1}")
+        chat.seed = seed
+        note(f"[seed {seed}]")
+    elif name == "/retry":
+        chat.retry()
+    elif name == "/save":
+        save(chat, rest)
+
+
+def number_behind(name: str, text: str, kind: type):
+    try:
+        return kind(text)
+    except ValueError:
+        raise InputError(
+            f"{name} {text}: expected a number, such as {name} {'0.7' if kind is float else '1'}"
+        ) from None
+
+
+def save(chat: Chat, name: str) -> None:
+    from domain_tokens.results import write_json
+
+    path = Path(name).expanduser()
+    if not name or path.is_dir():
+        raise InputError("/save needs the name of a file to write to")
+    if path.exists():
+        raise InputError(f"{path} exists already; choose another name")
+    try:
+        write_json(path, {"model_path": chat.checkpoint.path, "messages": chat.messages})
+    except OSError as error:
+        raise InputError(f"{path} cannot be written ({error.strerror})") from None
+    note(f"[wrote {path}]")
+
+
+def open_history() -> Path | None:
+    """Line editing and earlier questions. Returns the file that keeps them, or None where there is no readline."""
+    try:
+        import readline
+    except ImportError:  # a Python built without it; everything else works
+        return None
+    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    path = Path(state) / "domain-tokens" / "questions"
+    readline.set_history_length(HISTORY_LINES)
+    if path.is_file():
+        try:
+            readline.read_history_file(path)
+        except OSError as error:
+            note(f"[earlier questions cannot be read: {error.strerror}]")
+    return path
+
+
+def save_history(path: Path) -> None:
+    import readline
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        readline.write_history_file(path)
+        path.chmod(0o600)
+    except OSError as error:
+        note(f"[the questions of this conversation are not kept: {error.strerror}]")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,123 @@
+"""Fetch the experiment's models from the Hugging Face Hub into outputs/, each checked before it gets its name.
+
+The known models stand in scripts/configs/models.yaml. For private ones the token is the one of `uv run hf auth login`,
+or HF_TOKEN.
+
+Example:
+  uv run python scripts/load_from_hf.py --list
+  uv run python scripts/load_from_hf.py --models hf_baseline_10b sft_tulu
+"""
+
+import argparse
+from pathlib import Path
+
+from domain_tokens.errors import InputError, RunError, nearest, one_line_usage_errors, run
+from domain_tokens.tables import aligned, readable_size
+
+REGISTRY = Path(__file__).parent / "configs" / "models.yaml"
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--list", action="store_true", help="show every known model, here and on the Hub")
+    what.add_argument("--all", action="store_true", help="fetch every known model that is on the Hub")
+    what.add_argument(
+        "--models", nargs="+", metavar="NAME",
+        help="fetch these: names, or groups (pretrained, sft_tulu, sft_gsm8k, baseline, mul_tokens)",
+    )  # fmt: skip
+    parser.add_argument("--output-root", default="outputs", help="each model's folder lies below it (default: outputs)")
+    parser.add_argument("--force", action="store_true", help="fetch anew, in place of the folder that is here")
+    parser.add_argument("--revision", help="a branch, tag or commit (default: the newest)")
+    parser.add_argument("--include-checkpoints", action="store_true", help="checkpoint-* folders too, if there are any")
+    parser.add_argument("--registry", default=str(REGISTRY), help="YAML (default: scripts/configs/models.yaml)")
+    parser.add_argument("--namespace", metavar="OWNER", help="the repositories' owner, in place of the registry's")
+    return one_line_usage_errors(parser).parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse_args(argv)
+    # the Hub's client takes a second to import, which --help and usage errors need not wait for
+    from domain_tokens import config, hub
+
+    registry = config.load(args.registry, config.RegistryConfig, flags={"owner": args.namespace}).config
+    names = list(registry.models) if args.list or args.all else chosen(registry, args.models)
+    root = Path(args.output_root)
+    if root.exists() and not root.is_dir():
+        raise InputError(f"--output-root {root} is a file, expected a folder")
+    api = hub.open_hub(say=print)
+    if args.list:
+        show(api, registry, root, args.revision)
+        return
+
+    print(f"Fetching {', '.join(names)} from {registry.owner} on the Hub to {root}/", flush=True)
+    table = [("model", "repository", "commit", "size", "result")]
+    failures, absent = [], []
+    for name in names:
+        folder, repo_id = root / name, registry.repo_id(name)
+        try:
+            if hub.is_here(folder) and not args.force:
+                table.append((name, repo_id, "", "", "already here; --force fetches it anew"))
+                continue
+            if folder.exists() and not args.force and (not folder.is_dir() or any(folder.iterdir())):
+                raise RunError(f"{folder} is there and holds no finished model; --force replaces it")
+            remote = hub.look_up(api, repo_id, args.revision, args.include_checkpoints)
+            if remote is None:
+                absent.append(repo_id)
+                table.append((name, repo_id, "", "", "not on the Hub, or private"))
+                continue
+            print(f"{repo_id}: {readable_size(remote.size)} ...", flush=True)
+            hub.fetch(remote, folder, registry.models[name].condition)
+        except RunError as error:
+            failures.append(str(error))
+            table.append((name, repo_id, "", "", "failed"))
+        else:
+            table.append((name, repo_id, remote.commit[:10], readable_size(remote.size), "fetched and checked"))
+    print(f"\n{aligned(table, left=(0, 1, 2, 4))}")
+    if absent and (args.models or len(absent) == len(names)):
+        failures.append(f"{', '.join(absent)} not on the Hub, or private: check the owner, or {hub.LOG_IN}")
+    if failures:
+        raise RunError("; ".join(failures))
+
+
+def chosen(registry, wanted: list[str]) -> list[str]:
+    """The models of these names and groups, each once, in the registry's order."""
+    groups = {name: {name, model.stage, model.condition} for name, model in registry.models.items()}
+    known = [*registry.models, *dict.fromkeys(group for members in groups.values() for group in sorted(members))]
+    for name in wanted:
+        if name not in known:
+            raise InputError(
+                f"{name} is no known model{nearest(name, known)}; known are {', '.join(dict.fromkeys(known))}"
+            )
+    return [name for name, members in groups.items() if members & set(wanted)]
+
+
+def show(api, registry, root: Path, revision: str | None) -> None:
+    """One row a model. Without the Hub, what is here is still shown."""
+    from domain_tokens import hub
+
+    cells = [("model", "groups", "folder", "here", "repository", "on the Hub", "size")]
+    failure = None
+    for name, model in registry.models.items():
+        folder, repo_id = root / name, registry.repo_id(name)
+        here, there, size = hub.is_here(folder), "unknown", 0
+        if failure is None:
+            try:
+                remote = hub.look_up(api, repo_id, revision)
+            except RunError as error:
+                failure = error
+            else:
+                there, size = ("no", 0) if remote is None else ("yes", remote.size)
+        if here and not size:
+            size = sum(path.stat().st_size for path in folder.iterdir() if path.name in hub.MODEL_FILES)
+        here_text, size_text = "yes" if here else "no", readable_size(size) if size else ""
+        cells.append((name, f"{model.stage}, {model.condition}", str(folder), here_text, repo_id, there, size_text))
+    print(aligned(cells, left=range(6)))
+    if failure is not None:
+        raise failure
+
+
+if __name__ == "__main__":
+    run(main)

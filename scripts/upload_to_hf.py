@@ -1,0 +1,89 @@
+"""Upload finished models to the Hugging Face Hub, each with a model card that holds what was measured.
+
+All folders are checked before the first upload. Only what a user of a model needs goes up, and given again the
+command uploads only what changed. The token is the one of `uv run hf auth login`, or HF_TOKEN.
+
+Example:
+  uv run python scripts/upload_to_hf.py --model-path outputs/sft_tulu_baseline \\
+      --repo-name OWNER/domain-token-gpt2-sft-tulu-baseline
+"""
+
+import argparse
+from pathlib import Path
+
+from domain_tokens.errors import InputError, RunError, one_line_usage_errors, run
+from domain_tokens.tables import aligned, readable_size
+
+REGISTRY = Path(__file__).parent / "configs" / "models.yaml"
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--model-path", required=True, nargs="+", help="one or several model folders")
+    parser.add_argument("--repo-name", required=True, nargs="+", help="as many repositories, OWNER/NAME, in that order")
+    parser.add_argument("--private", action="store_true", help="new repositories are private; public ones are refused")
+    parser.add_argument("--commit-message", default="Upload model", help='(default: "Upload model")')
+    parser.add_argument("--license", default="unknown", help="for the model card, in the Hub's terms, such as mit")
+    parser.add_argument("--dry-run", action="store_true", help="check and list what would go up; touches no network")
+    args = one_line_usage_errors(parser).parse_args(argv)
+    folders, repos = args.model_path, args.repo_name
+    if len(folders) != len(repos):
+        raise InputError(f"{len(folders)} --model-path and {len(repos)} --repo-name given; they go in pairs")
+    if repeated := [name for name in folders + repos if (folders + repos).count(name) > 1]:
+        raise InputError(f"{repeated[0]} is given more than once; each model goes to a repository of its own")
+    if not args.commit_message.strip():
+        raise InputError("--commit-message is empty, expected a line of text")
+    return args
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse_args(argv)
+    print(f"Checking {', '.join(args.model_path)} ...", flush=True)
+    # torch and transformers take seconds to import, which --help and usage errors need not wait for
+    from domain_tokens import config, hub, model_card
+
+    for repo_id in args.repo_name:
+        hub.check_repo_id(repo_id)
+    registry = config.load(REGISTRY, config.RegistryConfig).config
+    checked = [hub.check_publishable(folder) for folder in args.model_path]
+    others = {checkpoint.weights: repo_id for checkpoint, repo_id in zip(checked, args.repo_name, strict=True)}
+    uploads = {}
+    for checkpoint, folder, repo_id in zip(checked, map(Path, args.model_path), args.repo_name, strict=True):
+        base_model = model_card.base_model_of(checkpoint, repo_id, others, registry)
+        card = model_card.model_card(checkpoint, folder, repo_id, args.license, base_model)
+        uploads[repo_id] = folder, hub.files_to_publish(folder, card)
+    if args.license == "unknown":
+        print("note: the model cards will say license: unknown; --license names one")
+
+    if args.dry_run:
+        for repo_id, (folder, files) in uploads.items():
+            print(f"\n{folder} would go to {repo_id}{', a private repository' if args.private else ''}:")
+            cells = [("file", "size"), *((name, readable_size(hub.size_of(file))) for name, file in files.items())]
+            print(aligned([*cells, ("in all", readable_size(sum(map(hub.size_of, files.values()))))], left=(0,)))
+        print("\nNothing was uploaded (--dry-run).")
+        return
+
+    api = hub.open_hub(say=print)
+    hub.require_token()
+    table = [("model", "repository", "files", "uploaded", "size", "result")]
+    failures = []
+    for number, (repo_id, (folder, files)) in enumerate(uploads.items(), start=1):
+        print(f"[{number}/{len(uploads)}] {folder} to {repo_id} ...", flush=True)
+        try:
+            changed = hub.publish(api, repo_id, files, args.private, args.commit_message)
+        except RunError as error:
+            failures.append(str(error))
+            table.append((str(folder), repo_id, str(len(files)), "0", readable_size(0), "failed"))
+        else:
+            size = readable_size(sum(hub.size_of(files[name]) for name in changed))
+            result = "uploaded" if changed else "unchanged"
+            table.append((str(folder), repo_id, str(len(files)), str(len(changed)), size, result))
+    print(f"\n{aligned(table, left=(0, 1, 5))}")
+    if failures:
+        raise RunError("; ".join(failures))
+
+
+if __name__ == "__main__":
+    run(main)
