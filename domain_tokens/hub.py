@@ -67,8 +67,8 @@ class Remote(NamedTuple):
         return sum(file.size for file in self.files)
 
 
-def open_hub(say: Callable[[str], None]) -> HfApi:
-    """The Hub's client, with a limit to its patience. `say` hears of every retry and of the Hub's own warnings."""
+def prepare_client(say: Callable[[str], None]) -> None:
+    """Before the first use of the Hub: a limit to its client's patience, and `say` hears of every retry."""
     token = get_token()
     if token is not None and not re.fullmatch(r"[!-~]+", token):  # it would be quoted in an error about the header
         raise RunError(f"the saved token or HF_TOKEN holds characters that no token has; {LOG_IN}")
@@ -76,6 +76,10 @@ def open_hub(say: Callable[[str], None]) -> HfApi:
     logger = logging.getLogger("huggingface_hub")
     logger.handlers = [_Notes(say)]
     logger.propagate = False
+
+
+def open_hub(say: Callable[[str], None]) -> HfApi:
+    prepare_client(say)
     return HfApi()
 
 
@@ -288,6 +292,8 @@ def _answer(error: HfHubHTTPError) -> str:
         return f"{refused}; {LOG_IN}, then {again}"
     if status == 403:
         return f"the token does not allow that{said}; {LOG_IN} with one that may write there, then {again}"
+    if status == 404:
+        return f"there is no such thing on the Hub{said}; check the name"
     if status == 429:
         return f"too many requests; wait a little, then {again}"
     if status >= 500:

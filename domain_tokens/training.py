@@ -23,6 +23,7 @@ from domain_tokens.checkpoints import Checkpoint, device_name, open_checkpoint, 
 from domain_tokens.config import Loaded, SftConfig, load
 from domain_tokens.data import Converter, Prepared, prepare_split, read_training_split, unusable_text
 from domain_tokens.errors import InputError, RunError
+from domain_tokens.hub import prepare_client
 from domain_tokens.prompt import IGNORED_LABEL
 from domain_tokens.results import (
     MODEL_FILES,
@@ -69,6 +70,7 @@ def run_stage(stage: str, results_name: str, convert: Converter, args, say: Call
     say(loaded.as_yaml())
 
     checkpoint = open_checkpoint(args.model_path, args.condition)
+    prepare_client(say)
     split = read_training_split(config.data, config.seed, convert)
     train, val = prepare_split(split, checkpoint.tokenizer, config.data, inject_facts)
     say(describe(checkpoint.tokenizer, train, val, split.unusable, inject_facts))

@@ -32,7 +32,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     # torch and transformers take seconds to import, which --help and usage errors need not wait for
-    from domain_tokens import config, data, evaluation, results
+    from domain_tokens import config, data, evaluation, hub, results
 
     flags = {"seed": args.seed, "dataset": args.dataset_path, "max_samples": args.max_samples}
     loaded = config.load(args.config, config.Gsm8kEvalConfig, args.overrides, flags)
@@ -46,6 +46,7 @@ def main(argv: list[str] | None = None) -> None:
     print(f"Asking {args.model_path} the questions of {loaded.config.dataset}, to {output}")
     print(loaded.as_yaml())
 
+    hub.prepare_client(say=print)
     rows = data.open_rows(loaded.config.dataset, loaded.config.subset, "test")
     questions, left_out = evaluation.gsm8k_questions(rows)
     if left_out:

@@ -33,7 +33,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     # torch and transformers take seconds to import, which --help and usage errors need not wait for
-    from domain_tokens import checkpoints, results, sources, toy
+    from domain_tokens import checkpoints, hub, results, sources, toy
 
     start = {
         "stage": "prepare_base",
@@ -57,6 +57,7 @@ def main(argv: list[str] | None = None) -> None:
         tokenizer = toy.tokenizer()
         model = toy.model(len(tokenizer), tokenizer.eos_token_id, args.seed)
     else:
+        hub.prepare_client(say=print)
         model, tokenizer = sources.load_source(args.source, args.tokenizer)
     added = sources.bring_vocabulary(model, tokenizer)
     checkpoints.verify_vocabulary(tokenizer, model, output, args.condition)
