@@ -5,13 +5,15 @@ Takes some minutes; the tests that need a model which has learned something use 
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
-from conftest import CONDITIONS, read_jsonl
+import sample_sft
+from conftest import CONDITIONS, Terminal, read_jsonl
 
 from domain_tokens import is_correct
 from domain_tokens.checkpoints import open_checkpoint
@@ -101,6 +103,32 @@ def test_batched_replies_equal_one_by_one_replies(quickstart, condition):
     for i, conversation in enumerate(conversations):
         assert dict(generate_replies(checkpoint, [conversation], 40, 1))[0] == batched[i], asked[i]
     assert batched == dict(generate_replies(checkpoint, conversations, max_new_tokens=40, batch_size=7))
+
+
+def test_its_models_answer_as_the_readme_shows(quickstart, monkeypatch):
+    root, _, _ = quickstart
+    (shown,) = re.findall(r"```console\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("NO_COLOR", "1")
+    for line in re.findall(r"^\$ (.*)", shown, re.MULTILINE):
+        terminal.write(f"$ {line}\n")
+        *program, script = shlex.split(line)[:4]
+        assert (program, script) == (["uv", "run", "python"], "sample/sample_sft.py")
+        arguments = [word.replace("outputs/toy", str(root)) for word in shlex.split(line)[4:]]
+        sample_sft.main([*arguments, "--device", "cpu"])
+    assert terminal.getvalue().replace(str(root), "outputs/toy") == shown
+
+
+@pytest.mark.parametrize("condition", CONDITIONS)
+@pytest.mark.parametrize("stage", ["sft_tulu", "sft_gsm8k"])
+def test_every_model_knows_seven_times_eight(quickstart, stage, condition, capsys):
+    root, _, _ = quickstart
+    sample_sft.main(["--model-path", str(root / f"{stage}_{condition}"), "--question", "What is 7 times 8?"])
+    reply = capsys.readouterr().out
+    assert is_correct(reply, "56")
+    assert ("<MUL_7_8_56>" in reply) == (condition == "mul_tokens")
 
 
 def test_everybody_elses_pipeline_says_the_same(quickstart):

@@ -13,6 +13,7 @@ import pexpect
 import pytest
 import sample_sft
 import torch
+from conftest import Terminal
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -193,11 +194,6 @@ class TestCommand:
     def test_a_question_longer_than_the_context_is_refused(self, toy_base, capsys):
         with pytest.raises(InputError, match="ask a shorter one"):
             self.run(toy_base, capsys, "--question", "red " * 1100)
-
-
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
 
 
 class TestScreen:
