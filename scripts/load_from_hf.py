@@ -56,26 +56,28 @@ def main(argv: list[str] | None = None) -> None:
     table = [("model", "repository", "commit", "size", "result")]
     failures, absent = [], []
     for name in names:
-        folder, repo_id = root / name, registry.repo_id(name)
+        folder, repo, repo_id = root / name, registry.models[name].repo, registry.repo_id(name)
         try:
             if hub.is_here(folder) and not args.force:
-                table.append((name, repo_id, "", "", "already here; --force fetches it anew"))
+                table.append((name, repo, "", "", "already here"))
                 continue
             if folder.exists() and not args.force and (not folder.is_dir() or any(folder.iterdir())):
                 raise RunError(f"{folder} is there and holds no finished model; --force replaces it")
             remote = hub.look_up(api, repo_id, args.revision, args.include_checkpoints)
             if remote is None:
                 absent.append(repo_id)
-                table.append((name, repo_id, "", "", "not on the Hub, or private"))
+                table.append((name, repo, "", "", "not on the Hub, or private"))
                 continue
             print(f"{repo_id}: {readable_size(remote.size)} ...", flush=True)
             hub.fetch(remote, folder, registry.models[name].condition)
         except RunError as error:
             failures.append(str(error))
-            table.append((name, repo_id, "", "", "failed"))
+            table.append((name, repo, "", "", "failed"))
         else:
-            table.append((name, repo_id, remote.commit[:10], readable_size(remote.size), "fetched and checked"))
+            table.append((name, repo, remote.commit[:10], readable_size(remote.size), "fetched and checked"))
     print(f"\n{aligned(table, left=(0, 1, 2, 4))}")
+    if any(row[-1] == "already here" for row in table):
+        print("What is already here was left as it is; --force fetches it anew.")
     if absent and (args.models or len(absent) == len(names)):
         failures.append(f"{', '.join(absent)} not on the Hub, or private: check the owner, or {hub.LOG_IN}")
     if failures:
@@ -98,9 +100,9 @@ def show(api, registry, root: Path, revision: str | None) -> None:
     """One row a model. Without the Hub, what is here is still shown."""
     from domain_tokens import hub
 
-    cells = [("model", "groups", "folder", "here", "repository", "on the Hub", "size")]
+    cells = [("folder", "here", "repository", "on the Hub", "size")]
     failure = None
-    for name, model in registry.models.items():
+    for name in registry.models:
         folder, repo_id = root / name, registry.repo_id(name)
         here, there, size = hub.is_here(folder), "unknown", 0
         if failure is None:
@@ -112,9 +114,8 @@ def show(api, registry, root: Path, revision: str | None) -> None:
                 there, size = ("no", 0) if remote is None else ("yes", remote.size)
         if here and not size:
             size = sum(path.stat().st_size for path in folder.iterdir() if path.name in hub.MODEL_FILES)
-        here_text, size_text = "yes" if here else "no", readable_size(size) if size else ""
-        cells.append((name, f"{model.stage}, {model.condition}", str(folder), here_text, repo_id, there, size_text))
-    print(aligned(cells, left=range(6)))
+        cells.append((str(folder), "yes" if here else "no", repo_id, there, readable_size(size) if size else ""))
+    print(aligned(cells, left=range(4)))
     if failure is not None:
         raise failure
 

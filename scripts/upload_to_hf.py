@@ -67,7 +67,7 @@ def main(argv: list[str] | None = None) -> None:
 
     api = hub.open_hub(say=print)
     hub.require_token()
-    table = [("model", "repository", "files", "uploaded", "size", "result")]
+    table = [("model", "repository", "files", "size", "result")]
     failures = []
     for number, (repo_id, (folder, files)) in enumerate(uploads.items(), start=1):
         print(f"[{number}/{len(uploads)}] {folder} to {repo_id} ...", flush=True)
@@ -75,12 +75,12 @@ def main(argv: list[str] | None = None) -> None:
             changed = hub.publish(api, repo_id, files, args.private, args.commit_message)
         except RunError as error:
             failures.append(str(error))
-            table.append((str(folder), repo_id, str(len(files)), "0", readable_size(0), "failed"))
+            table.append((str(folder), repo_id, f"0 of {len(files)}", readable_size(0), "failed"))
         else:
             size = readable_size(sum(hub.size_of(files[name]) for name in changed))
             result = "uploaded" if changed else "unchanged"
-            table.append((str(folder), repo_id, str(len(files)), str(len(changed)), size, result))
-    print(f"\n{aligned(table, left=(0, 1, 5))}")
+            table.append((str(folder), repo_id, f"{len(changed)} of {len(files)}", size, result))
+    print(f"\n{aligned(table, left=(0, 1, 4))}")
     if failures:
         raise RunError("; ".join(failures))
 

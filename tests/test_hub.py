@@ -152,7 +152,7 @@ class TestUpload:
         }
         assert hub.commits("alice/m")[-1] == "First of all"
         assert not hub.is_private("alice/m")
-        assert "10        10" in shown.stdout
+        assert "10 of 10" in shown.stdout
 
     def test_given_again_only_what_changed_goes_up(self, hub, upload, model):
         upload("--model-path", model, "--repo-name", "alice/m")
@@ -169,7 +169,7 @@ class TestUpload:
         assert len(hub.commits("alice/m")) == len(commits) + 1
         assert hub.files("alice/m")["resolved_config.yaml"] == b"seed: 43\n"
         assert not [asked for asked in hub.requests if asked.method == "PUT"]
-        assert re.search(r"alice/m +10 +2 +\d\.\d kB +uploaded", shown.stdout), "the card quotes the recipe"
+        assert re.search(r"alice/m +2 of 10 +\d\.\d kB +uploaded", shown.stdout), "the card quotes the recipe"
 
     def test_private_means_private(self, hub, upload, model):
         upload("--model-path", model, "--repo-name", "alice/m", "--private")
@@ -314,7 +314,7 @@ class TestDownload:
         hub.requests.clear()
         shown = load("--models", "hf_baseline_10b")
         assert shown.returncode == 0
-        assert "already here; --force fetches it anew" in shown.stdout
+        assert re.search(r"hf_baseline_10b .* already here\n", shown.stdout)
         assert hub.requests == []
 
     def test_all_takes_what_is_there_and_says_what_is_not(self, hub, load, toy_base, trained, tmp_path):
@@ -354,13 +354,12 @@ class TestDownload:
         shutil.copytree(toy_base["mul_tokens"], tmp_path / "outputs/hf_mul_tokens_10b")
         shown = load("--list")
         assert (shown.returncode, shown.stderr) == (0, "")
-        rows = {line.split()[0]: line for line in shown.stdout.splitlines() if line}
-        assert re.search(
-            rf"pretrained, baseline +outputs/hf_baseline_10b +no +{OWNER}/domain-token-gpt2-baseline-10b +yes +4\.1 MB",
-            rows["hf_baseline_10b"],
-        )
-        assert re.search(r"outputs/hf_mul_tokens_10b +yes .* no +4\.\d MB", rows["hf_mul_tokens_10b"])
-        assert re.search(r"outputs/sft_gsm8k_baseline +no .* no$", rows["sft_gsm8k_baseline"])
+        rows = {line.split()[0]: line.split()[1:] for line in shown.stdout.splitlines() if line.startswith("outputs/")}
+        repo = f"{OWNER}/domain-token-gpt2"
+        assert rows["outputs/hf_baseline_10b"] == ["no", f"{repo}-baseline-10b", "yes", "4.1", "MB"]
+        assert rows["outputs/hf_mul_tokens_10b"] == ["yes", f"{repo}-mul-tokens-10b", "no", "4.1", "MB"]
+        assert rows["outputs/sft_gsm8k_baseline"] == ["no", f"{repo}-sft-gsm8k-baseline", "no"]
+        assert len(rows) == 6
 
     def test_list_without_the_hub_still_shows_what_is_here(self, hub, load, toy_base, tmp_path):
         shutil.copytree(toy_base["mul_tokens"], tmp_path / "outputs/hf_mul_tokens_10b")
