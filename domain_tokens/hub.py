@@ -7,6 +7,7 @@ import hashlib
 import logging
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,6 +53,7 @@ _CHECKPOINT_NAME = re.compile(r"checkpoint-\d+")
 _RESULTS_OF = {"sft_tulu": TULU_RESULTS, "sft_gsm8k": GSM8K_SFT_RESULTS}
 
 LOG_IN = "log in with `uv run hf auth login` or set HF_TOKEN"
+_WAITS = (1, 5)  # seconds before the second and third try
 _SILENCE_LIMIT = 60  # seconds without a byte before a connection counts as lost; the client would wait for ever
 
 
@@ -112,7 +114,7 @@ def look_up(api: HfApi, repo_id: str, revision: str | None = None, include_check
     """The repository's model files at a revision (default: the newest), or None where there is no such repository."""
     with hub_errors(f"looking up {repo_id}"):
         try:
-            info = api.model_info(repo_id, revision=revision)
+            info = _patiently(api.model_info, repo_id, revision=revision)
         except RepositoryNotFoundError:
             return None
         entries = api.list_repo_tree(repo_id, recursive=True, revision=info.sha)
@@ -142,7 +144,8 @@ def fetch(remote: Remote, folder: Path, condition: str) -> None:
     arriving.mkdir(parents=True, exist_ok=True)
     with hub_errors(f"fetching {repo_id}"):
         for file in remote.files:
-            hf_hub_download(repo_id, file.path, revision=remote.commit, local_dir=arriving, tqdm_class=_Bar)
+            target = {"revision": remote.commit, "local_dir": arriving, "tqdm_class": _Bar}
+            _patiently(hf_hub_download, repo_id, file.path, **target)
     if damaged := [file.path for file in remote.files if not _is_same(arriving / file.path, file)]:
         for path in damaged:
             (arriving / path).unlink()
@@ -216,8 +219,8 @@ def size_of(content: Path | bytes) -> int:
 def publish(api: HfApi, repo_id: str, files: Mapping[str, Path | bytes], private: bool, message: str) -> list[str]:
     """Commit those of the files that the repository does not hold already. Returns their paths."""
     with hub_errors(f"uploading to {repo_id}"):
-        api.create_repo(repo_id, private=private or None, exist_ok=True)
-        info = api.model_info(repo_id)
+        _patiently(api.create_repo, repo_id, private=private or None, exist_ok=True)
+        info = _patiently(api.model_info, repo_id)
     if private and info.private is False:
         raise RunError(
             f"{repo_id} exists and is public, so nothing was uploaded; "
@@ -227,9 +230,29 @@ def publish(api: HfApi, repo_id: str, files: Mapping[str, Path | bytes], private
         there = {entry.path: entry for entry in api.list_repo_tree(repo_id) if isinstance(entry, RepoFile)}
         changed = [name for name, content in files.items() if name not in there or not _is_same(content, there[name])]
         if changed:
-            operations = [CommitOperationAdd(name, files[name]) for name in changed]
-            api.create_commit(repo_id, operations, commit_message=message)
+            _patiently(_commit, api, repo_id, {name: files[name] for name in changed}, message)
     return changed
+
+
+def _commit(api: HfApi, repo_id: str, files: Mapping[str, Path | bytes], message: str) -> None:
+    api.create_commit(repo_id, [CommitOperationAdd(*file) for file in files.items()], commit_message=message)
+
+
+def _patiently(call: Callable, *args, **kwargs):
+    """Call again where the Hub was only busy or the line bad. Its client does so for most requests, not for these."""
+    for wait in _WAITS:
+        try:
+            return call(*args, **kwargs)
+        except httpx2.HTTPError as error:
+            status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
+            if status is not None and status != 429 and status < 500:
+                raise
+            asked = error.response.headers.get("Retry-After", "") if status is not None else ""
+            wait = min(int(asked), _SILENCE_LIMIT) if asked.isdigit() else wait
+            problem = f"HTTP error {status}" if status is not None else type(error).__name__
+            logging.getLogger("huggingface_hub").warning("%s. Retrying in %ss.", problem, wait)
+            time.sleep(wait)
+    return call(*args, **kwargs)
 
 
 def _is_same(content: Path | bytes, file: RepoFile) -> bool:
@@ -258,10 +281,11 @@ class _Notes(logging.Handler):
 
 
 class _Bar(tqdm):
-    """A bar for files that take a while."""
+    """A bar for files that take a while, by the file's name alone."""
 
     def __init__(self, *args, **kwargs):
-        super().__init__(*args, **{**kwargs, "delay": 3, "leave": False})
+        name = kwargs.get("desc", "").rpartition("/")[2]
+        super().__init__(*args, **{**kwargs, "desc": name, "delay": 3, "leave": False})
 
 
 def _explained(error: BaseException) -> str:

@@ -52,7 +52,8 @@ def main(argv: list[str] | None = None) -> None:
         show(api, registry, root, args.revision)
         return
 
-    print(f"Fetching {', '.join(names)} from {registry.owner} on the Hub to {root}/", flush=True)
+    what = f"all {len(names)} known models" if args.all else ", ".join(names)
+    print(f"Fetching {what} from {registry.owner} on the Hub to {root}/", flush=True)
     table = [("model", "repository", "commit", "size", "result")]
     failures, absent = [], []
     for name in names:
