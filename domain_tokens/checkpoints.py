@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -21,11 +20,14 @@ from transformers.utils import logging as transformers_logging
 from domain_tokens.config import CONDITIONS
 from domain_tokens.errors import InputError
 from domain_tokens.prompt import CHAT_TEMPLATE
-from domain_tokens.results import RECORD_NAME, read_json, shown_path, write_json
+from domain_tokens.results import RECORD_NAME, read_json, shown_path, shown_source, write_json
 from domain_tokens.tokens import FACT_TOKENS, GPT2_FIRST_FACT_ID, is_gpt2_vocabulary
 
 # Said when two checkpoints are written within a second; their numbers order them anyway.
 logging.getLogger("transformers.trainer_utils").setLevel(logging.ERROR)
+# What is missing or does not fit when a model is loaded becomes one error here, in place of a table.
+# (A filter: that module takes its logger's level for a sign to check how layers are sharded.)
+logging.getLogger("transformers.modeling_utils").addFilter(lambda record: "LOAD REPORT" not in record.getMessage())
 # Bars that flash by while a file is read or written; a run's own progress is shown by the scripts.
 transformers_logging.disable_progress_bar()
 
@@ -65,8 +67,9 @@ def open_checkpoint(path: str, condition: str | None, dtype: torch.dtype = torch
         model, report = AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
         )
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        raise InputError(f"model folder {path} cannot be loaded ({type(error).__name__}: {error})") from error
+    except Exception as error:  # whatever a foreign config.json can make the library stumble over
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"model folder {path} cannot be loaded ({type(error).__name__}: {reason})") from error
     if absent := missing_weights(report):
         raise InputError(f"model folder {path} lacks weights, {absent[0]} among {len(absent)}; export it again")
     verify_vocabulary(tokenizer, model, path, condition)
@@ -108,12 +111,14 @@ def device_name(device: torch.device) -> str:
 
 
 def weights_digest(folder: Path) -> str:
-    """sha256 over the folder's safetensors files: which weights a figure belongs to."""
+    """sha256 over the safetensors files a folder is loaded from: which weights a figure belongs to."""
     if not folder.is_dir():
         raise InputError(f"model folder {folder} does not exist; scripts/prepare_base.py makes a start model")
     if not (folder / "config.json").is_file():
         raise InputError(f"model folder {folder} holds no config.json, so it is no model; check the path")
-    files = sorted(folder.glob("*.safetensors"))
+    files = [folder / "model.safetensors"]
+    if not files[0].is_file():
+        files = sorted(folder.glob("model-*-of-*.safetensors"))
     if not files:
         raise InputError(
             f"model folder {folder} holds no model.safetensors (pickled weights are never loaded); "
@@ -178,13 +183,19 @@ def _condition(folder: Path, wanted: str | None) -> tuple[str, list[dict[str, An
     if not (folder / RECORD_NAME).is_file():
         if wanted is None:
             raise InputError(f"{folder} does not say its condition; give --condition baseline or mul_tokens")
-        return wanted, [{"stage": "start", "source": shown_path(folder)}]
+        return wanted, [{"stage": "start", "source": shown_source(str(folder))}]
     record = read_json(folder / RECORD_NAME)
     condition, lineage = record.get("condition"), record.get("lineage")
-    if condition not in CONDITIONS or not isinstance(lineage, list):
+    if condition not in CONDITIONS:
         raise InputError(
             f"{folder / RECORD_NAME} has condition {json.dumps(condition)}, expected baseline or mul_tokens"
         )
+    if not isinstance(lineage, list) or not lineage or not all(map(_is_stage, lineage)):
+        raise InputError(f"{folder / RECORD_NAME} has no lineage of stages, each with its name; make the model again")
     if wanted not in (None, condition):
         raise InputError(f"--condition {wanted} contradicts {folder}, which is a {condition} model")
     return condition, lineage
+
+
+def _is_stage(entry: Any) -> bool:
+    return isinstance(entry, dict) and isinstance(entry.get("stage"), str)

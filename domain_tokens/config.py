@@ -24,7 +24,7 @@ DTYPES = ("float32", "bfloat16", "float16")
 
 
 # What the Hub allows as the name of an owner or a repository, which is safe as a folder's name too.
-_NAME = re.compile(r"(?!.*(?:--|\.\.))[A-Za-z0-9_](?:[\w.-]{0,94}[A-Za-z0-9_])?")
+_NAME = re.compile(r"(?!.*(?:--|\.\.|\.git\Z))[A-Za-z0-9_](?:[\w.-]{0,94}[A-Za-z0-9_])?")
 
 
 @dataclass(frozen=True)
@@ -242,7 +242,7 @@ _Loader.add_implicit_resolver(
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise InputError(f"config {path} does not exist; expected a YAML file such as sft/configs/tulu.yaml")
+        raise InputError(f"config {path} does not exist; expected a YAML file such as those in the configs folders")
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
@@ -311,8 +311,11 @@ def _build(kind: type, values: Any, path: str, prefix: str) -> Any:
         if dataclasses.is_dataclass(expected):
             built[key] = _build(expected, value, path, f"{prefix}{key}.")
         elif typing.get_origin(expected) is dict and dataclasses.is_dataclass(inner := typing.get_args(expected)[1]):
-            if not isinstance(value, dict) or not all(isinstance(name, str) for name in value):
+            if not isinstance(value, dict):
                 raise InputError(f"config {path}: {prefix}{key} is {value!r}, expected a block of names")
+            for name in value:
+                if not isinstance(name, str):
+                    raise InputError(f"config {path}: {prefix}{key} has the name {name!r}, expected text")
             built[key] = {name: _build(inner, block, path, f"{prefix}{key}.{name}.") for name, block in value.items()}
         elif key == "trainer":
             built[key] = _checked_trainer(value, path)

@@ -13,14 +13,31 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import filelock
 import httpx2
-from huggingface_hub import CommitOperationAdd, HfApi, get_session, get_token, hf_hub_download
-from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub import (
+    CommitOperationAdd,
+    CommitOperationDelete,
+    HfApi,
+    get_token,
+    hf_hub_url,
+    set_client_factory,
+)
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.file_download import http_get
 from huggingface_hub.hf_api import RepoFile
-from huggingface_hub.utils import HFValidationError, validate_repo_id
+from huggingface_hub.utils import HFValidationError, WeakFileLock, build_hf_headers, validate_repo_id
+from huggingface_hub.utils._http import hf_request_event_hook
 from tqdm import tqdm
 
 from domain_tokens.errors import InputError, RunError
+from domain_tokens.prompt import CHAT_TEMPLATE
 from domain_tokens.results import (
     GSM8K_SFT_RESULTS,
     RECORD_NAME,
@@ -43,17 +60,17 @@ MODEL_FILES = (
     "vocab.json", "merges.txt", "tokenizer.model", "chat_template.jinja",
     RECORD_NAME, TULU_RESULTS, GSM8K_SFT_RESULTS, RESOLVED_CONFIG,
 )  # fmt: skip
-# Other people's models may come in several files.
-_DOWNLOADED = re.compile("|".join([
-    *map(re.escape, (*MODEL_FILES, CARD_NAME, "model.safetensors.index.json")), r"model-\d+-of-\d+\.safetensors",
-]))  # fmt: skip
+_SHARD = re.compile(r"model\.safetensors\.index\.json|model-\d+-of-\d+\.safetensors")
 _CHECKPOINT_FILE = re.compile(r"checkpoint-\d+/[\w.-]+")
 _CHECKPOINT_NAME = re.compile(r"checkpoint-\d+")
 # The results file a stage ends with; a start model has none.
-_RESULTS_OF = {"sft_tulu": TULU_RESULTS, "sft_gsm8k": GSM8K_SFT_RESULTS}
+RESULTS_OF = {"sft_tulu": TULU_RESULTS, "sft_gsm8k": GSM8K_SFT_RESULTS}
 
+_AGAIN = "give the same command again"
 LOG_IN = "log in with `uv run hf auth login` or set HF_TOKEN"
+START_STAGES = ("prepare_base", "start")
 _WAITS = (1, 5)  # seconds before the second and third try
+_LOCK, _LOCK_WAIT = ".lock", 1  # seconds
 _SILENCE_LIMIT = 60  # seconds without a byte before a connection counts as lost; the client would wait for ever
 
 
@@ -74,7 +91,7 @@ def prepare_client(say: Callable[[str], None]) -> None:
     token = get_token()
     if token is not None and not re.fullmatch(r"[!-~]+", token):  # it would be quoted in an error about the header
         raise RunError(f"the saved token or HF_TOKEN holds characters that no token has; {LOG_IN}")
-    get_session().timeout = httpx2.Timeout(_SILENCE_LIMIT)
+    set_client_factory(_Client)
     logger = logging.getLogger("huggingface_hub")
     logger.handlers = [_Notes(say)]
     logger.propagate = False
@@ -101,27 +118,41 @@ def check_repo_id(repo_id: str) -> None:
         raise InputError(f"repository {repo_id!r} has no owner; {expected}")
 
 
+class HubUnreachable(RunError):
+    """No repository can be reached now: there is no connection, or the token is refused."""
+
+
 @contextmanager
 def hub_errors(doing: str) -> Iterator[None]:
     """Turn whatever the Hub's clients raise into one RunError that names what was being done and the remedy."""
     try:
         yield
-    except (httpx2.HTTPError, OSError, RuntimeError, ValueError) as error:
-        raise RunError(f"{doing}: {_explained(error)}") from error
+    except (httpx2.HTTPError, OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
+        kind = HubUnreachable if _is_everywhere(error) else RunError
+        raise kind(f"{doing}: {_explained(error)}") from error
 
 
 def look_up(api: HfApi, repo_id: str, revision: str | None = None, include_checkpoints: bool = False) -> Remote | None:
-    """The repository's model files at a revision (default: the newest), or None where there is no such repository."""
+    """A repository's model files at a revision (default: the newest), or None where there is no such thing."""
     with hub_errors(f"looking up {repo_id}"):
         try:
             info = _patiently(api.model_info, repo_id, revision=revision)
-        except RepositoryNotFoundError:
+        except GatedRepoError:
+            raise
+        except (RepositoryNotFoundError, RevisionNotFoundError):
             return None
         entries = api.list_repo_tree(repo_id, recursive=True, revision=info.sha)
-        wanted = [entry for entry in entries if isinstance(entry, RepoFile) and (
-            _DOWNLOADED.fullmatch(entry.path) or (include_checkpoints and _CHECKPOINT_FILE.fullmatch(entry.path))
-        )]  # fmt: skip
-    return Remote(repo_id, info.sha, sorted(wanted, key=lambda file: file.size))
+        files = {entry.path: entry for entry in entries if isinstance(entry, RepoFile)}
+    wanted = [*MODEL_FILES, CARD_NAME]
+    if "model.safetensors" not in files:  # other people's models may come in several files
+        wanted += [path for path in files if _SHARD.fullmatch(path)]
+    if include_checkpoints:
+        wanted += [path for path in files if _CHECKPOINT_FILE.fullmatch(path)]
+    return Remote(repo_id, info.sha, sorted((files[path] for path in wanted if path in files), key=_file_size))
+
+
+def _file_size(file: RepoFile) -> int:
+    return file.size
 
 
 def is_here(folder: Path) -> bool:
@@ -129,86 +160,128 @@ def is_here(folder: Path) -> bool:
     return (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))
 
 
-def fetch(remote: Remote, folder: Path, condition: str) -> None:
-    """Download a model, check it, and only then give the folder its name.
+def fetch(remote: Remote, folder: Path, condition: str) -> str:
+    """Download a model, check it, and only then give the folder its name. Returns the condition it says it has.
 
-    Files land in `.{name}.downloading` beside it. What is complete there is kept when a download is interrupted, and
-    the next one goes on. A folder of that name gives way to the new one at the very end.
+    Files land in `.{name}.downloading` beside it. What has come there is kept when a download is interrupted, to the
+    block, and the next one goes on. A folder of that name gives way to the new one at the very end. condition: for a
+    start model of other makers, which does not say its own.
     """
+    arriving = folder.with_name(f".{folder.name}.downloading")
+    with hub_errors(f"fetching {remote.repo_id}"):
+        arriving.mkdir(parents=True, exist_ok=True)
+        try:
+            with WeakFileLock(arriving / _LOCK, timeout=_LOCK_WAIT):
+                for file in remote.files:
+                    _download(remote, file, arriving)
+                _remove_strangers(arriving, remote)
+                if not (arriving / RECORD_NAME).exists():
+                    lineage = [{"stage": "start", "source": remote.repo_id, "revision": remote.commit}]
+                    write_json(arriving / RECORD_NAME, {"condition": condition, "lineage": lineage})
+                recorded = _check_fetched(remote, arriving)
+        except filelock.Timeout:
+            raise RunError(f"another download to {folder} is running; wait for it to end") from None
+        (arriving / _LOCK).unlink(missing_ok=True)
+        replaced = folder.with_name(f".{folder.name}.replaced")
+        _remove(replaced)  # left by a download that was stopped right here
+        if folder.exists() or folder.is_symlink():
+            folder.rename(replaced)
+        arriving.rename(folder)
+        _remove(replaced)
+    return recorded
+
+
+def _download(remote: Remote, file: RepoFile, folder: Path) -> None:
+    """Fetch one file, going on where an earlier try ended, and take it only with the right checksum."""
+    target = folder / file.path
+    if target.is_file() and _is_same(target, file):
+        return
+    part = target.with_name(f"{target.name}.{file.blob_id}.part")
+    part.parent.mkdir(parents=True, exist_ok=True)
+    url = hf_hub_url(remote.repo_id, file.path, revision=remote.commit)
+
+    def go_on() -> None:
+        with part.open("ab") as opened:
+            have = opened.tell()
+            http_get(
+                url, opened, resume_size=have, headers=build_hf_headers(), expected_size=file.size,
+                displayed_filename=file.path, tqdm_class=_Bar,
+            )  # fmt: skip
+
+    _patiently(go_on)
+    if not _is_same(part, file):
+        part.unlink()
+        raise RunError(
+            f"{remote.repo_id}: {file.path} came damaged (its checksum is wrong); give the same command again"
+        )
+    part.replace(target)
+
+
+def _check_fetched(remote: Remote, folder: Path) -> str:
+    """Open the model and return the condition it has. A folder that cannot be used is removed again."""
     from domain_tokens.checkpoints import open_checkpoint
 
-    repo_id = remote.repo_id
-    if "config.json" not in {file.path for file in remote.files}:
-        raise RunError(f"{repo_id} holds no model (config.json and model.safetensors)")
-    arriving = folder.with_name(f".{folder.name}.downloading")
-    arriving.mkdir(parents=True, exist_ok=True)
-    with hub_errors(f"fetching {repo_id}"):
-        for file in remote.files:
-            target = {"revision": remote.commit, "local_dir": arriving, "tqdm_class": _Bar}
-            _patiently(hf_hub_download, repo_id, file.path, **target)
-    if damaged := [file.path for file in remote.files if not _is_same(arriving / file.path, file)]:
-        for path in damaged:
-            (arriving / path).unlink()
-        raise RunError(f"{repo_id}: {damaged[0]} came damaged (its checksum is wrong); give the same command again")
-    shutil.rmtree(arriving / ".cache")
-    _remove_strangers(arriving, remote)
     try:
-        open_checkpoint(str(arriving), _recorded_condition(arriving, condition, remote))
+        return open_checkpoint(str(folder), None).condition
     except InputError as error:
-        shutil.rmtree(arriving)
-        raise RunError(str(error).replace(str(arriving), repo_id)) from error
-    replaced = folder.with_name(f".{folder.name}.replaced")
-    if folder.exists():
-        folder.rename(replaced)
-    arriving.rename(folder)
-    if replaced.exists():
-        shutil.rmtree(replaced)
-
-
-def _recorded_condition(folder: Path, condition: str, remote: Remote) -> str:
-    """A start model of other makers does not say its condition; the registry knows, and where it came from."""
-    if not (folder / RECORD_NAME).exists():
-        lineage = [{"stage": "start", "source": remote.repo_id, "revision": remote.commit}]
-        write_json(folder / RECORD_NAME, {"condition": condition, "lineage": lineage})
-    return condition
+        _remove(folder)
+        raise RunError(str(error).replace(str(folder), remote.repo_id)) from error
 
 
 def _remove_strangers(folder: Path, remote: Remote) -> None:
     """Files of an earlier download that was interrupted, from a revision that had others."""
-    expected = {folder / file.path for file in remote.files}
+    expected = {folder / file.path for file in remote.files} | {folder / _LOCK}
     for path in folder.rglob("*"):
         if path.is_file() and path not in expected:
             path.unlink()
+
+
+def _remove(path: Path) -> None:
+    """Whatever it is: a folder, a file, a link, or nothing."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def check_publishable(path: str) -> "Checkpoint":
     """Open a folder that is to go up. InputError for anything but a finished model with its record and results."""
     from domain_tokens.checkpoints import open_checkpoint
 
-    folder = Path(path)
+    folder = Path(path).expanduser()
+    if not path or not folder.is_dir():
+        raise InputError(f"model folder {path!r} does not exist; check --model-path")
     if _CHECKPOINT_NAME.fullmatch(folder.resolve().name) or (folder / "trainer_state.json").exists():
         raise InputError(f"{path} is a checkpoint of a running training; give the folder of the finished model")
     if (folder / UNFINISHED).exists():
         raise InputError(f"{path} holds an interrupted run; finish it with --resume first")
-    if folder.is_dir():
-        for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", RECORD_NAME):
-            if not (folder / name).is_file():
-                remedy = "scripts/prepare_base.py makes a start model, the sft scripts a trained one"
-                raise InputError(f"{path} holds no {name}, so it is no complete model; {remedy}")
-    checkpoint = open_checkpoint(path, None)
-    stage = checkpoint.lineage[-1].get("stage") if checkpoint.lineage else None
-    if (results_name := _RESULTS_OF.get(stage)) is not None:
-        if not (folder / results_name).is_file():
-            raise InputError(f"{path} holds no {results_name}, so its {stage} is not finished; finish it with --resume")
-        measured = read_json(folder / results_name).get("weights", checkpoint.weights)
-        if measured != checkpoint.weights:
-            raise InputError(f"{path}: model.safetensors is not the one {results_name} was written for; train it again")
+    for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", RECORD_NAME):
+        if not (folder / name).is_file():
+            remedy = "scripts/prepare_base.py makes a start model, the sft scripts a trained one"
+            raise InputError(f"{path} holds no {name}, so it is no complete model; {remedy}")
+    checkpoint = open_checkpoint(str(folder), None)
+    stage = checkpoint.lineage[-1]["stage"]
+    if stage in START_STAGES:
+        return checkpoint
+    if stage not in RESULTS_OF:
+        known = ", ".join((*START_STAGES, *RESULTS_OF))
+        raise InputError(f"{path}: {RECORD_NAME} ends with stage {stage!r}, expected one of {known}")
+    results_name = RESULTS_OF[stage]
+    if not (folder / results_name).is_file():
+        raise InputError(f"{path} holds no {results_name}, so its {stage} is not finished; finish it with --resume")
+    measured = read_json(folder / results_name).get("weights", checkpoint.weights)
+    if measured != checkpoint.weights:
+        raise InputError(f"{path}: model.safetensors is not the one {results_name} was written for; train it again")
+    template = folder / "chat_template.jinja"
+    if not template.is_file() or template.read_text(encoding="utf-8", errors="replace") != CHAT_TEMPLATE:
+        raise InputError(f"{path}: chat_template.jinja is not the prompt the model was trained with; train it again")
     return checkpoint
 
 
-def files_to_publish(folder: Path, card: str) -> dict[str, Path | bytes]:
+def files_to_publish(checkpoint: "Checkpoint", folder: Path, card: str) -> dict[str, Path | bytes]:
     """What goes up, by its path in the repository. The card is made for the Hub and not written to the folder."""
-    present = [name for name in MODEL_FILES if (folder / name).is_file()]
+    others = set(RESULTS_OF.values()) - {RESULTS_OF.get(checkpoint.lineage[-1]["stage"])}  # of an earlier stage
+    present = [name for name in MODEL_FILES if name not in others and (folder / name).is_file()]
     return {CARD_NAME: card.encode()} | {name: folder / name for name in present}
 
 
@@ -217,7 +290,7 @@ def size_of(content: Path | bytes) -> int:
 
 
 def publish(api: HfApi, repo_id: str, files: Mapping[str, Path | bytes], private: bool, message: str) -> list[str]:
-    """Commit those of the files that the repository does not hold already. Returns their paths."""
+    """Make the repository hold these model files and no others, in one commit. Returns what had to go up or away."""
     with hub_errors(f"uploading to {repo_id}"):
         _patiently(api.create_repo, repo_id, private=private or None, exist_ok=True)
         info = _patiently(api.model_info, repo_id)
@@ -229,13 +302,16 @@ def publish(api: HfApi, repo_id: str, files: Mapping[str, Path | bytes], private
     with hub_errors(f"uploading to {repo_id}"):
         there = {entry.path: entry for entry in api.list_repo_tree(repo_id) if isinstance(entry, RepoFile)}
         changed = [name for name, content in files.items() if name not in there or not _is_same(content, there[name])]
-        if changed:
-            _patiently(_commit, api, repo_id, {name: files[name] for name in changed}, message)
-    return changed
+        stale = [name for name in MODEL_FILES if name in there and name not in files]
 
+        def commit() -> None:
+            added = [CommitOperationAdd(name, files[name]) for name in changed]
+            removed = [CommitOperationDelete(name) for name in stale]
+            api.create_commit(repo_id, [*added, *removed], commit_message=message)
 
-def _commit(api: HfApi, repo_id: str, files: Mapping[str, Path | bytes], message: str) -> None:
-    api.create_commit(repo_id, [CommitOperationAdd(*file) for file in files.items()], commit_message=message)
+        if changed or stale:
+            _patiently(commit)
+    return changed + stale
 
 
 def _patiently(call: Callable, *args, **kwargs):
@@ -268,6 +344,18 @@ def _is_same(content: Path | bytes, file: RepoFile) -> bool:
         return hashlib.file_digest(opened, "sha256").hexdigest() == file.lfs.sha256
 
 
+class _Client(httpx2.Client):
+    """The library's own client, but with a limit to its patience, where it passes none on or waits for ever."""
+
+    def __init__(self):
+        super().__init__(
+            event_hooks={"request": [hf_request_event_hook]}, follow_redirects=True, timeout=_SILENCE_LIMIT
+        )
+
+    def build_request(self, *args, timeout=None, **kwargs):
+        return super().build_request(*args, timeout=_SILENCE_LIMIT if timeout is None else timeout, **kwargs)
+
+
 class _Notes(logging.Handler):
     """The client's log lines, for people: without addresses, one line each."""
 
@@ -281,24 +369,40 @@ class _Notes(logging.Handler):
 
 
 class _Bar(tqdm):
-    """A bar for files that take a while, by the file's name alone."""
+    """A bar for files that take a while, where there is a terminal to draw it on."""
 
     def __init__(self, *args, **kwargs):
-        name = kwargs.get("desc", "").rpartition("/")[2]
-        super().__init__(*args, **{**kwargs, "desc": name, "delay": 3, "leave": False})
+        super().__init__(*args, **{**kwargs, "delay": 3, "leave": False, "disable": None})
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """An error and what it came from: uploads wrap theirs twice."""
+    chain = [error]
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and cause not in chain:
+        chain.append(cause)
+    return chain
+
+
+def _is_everywhere(error: BaseException) -> bool:
+    answers = [link.response.status_code for link in _chain(error) if isinstance(link, HfHubHTTPError)]
+    return answers[0] == 401 if answers else any(isinstance(link, httpx2.HTTPError) for link in _chain(error))
 
 
 def _explained(error: BaseException) -> str:
     """One sentence: what happened, and what mends it."""
-    chain = [error]
-    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and cause not in chain:
-        chain.append(cause)
+    chain = _chain(error)
     for link in chain:
         if isinstance(link, HfHubHTTPError):
             return _without_token(_answer(link))
+        if isinstance(link, OfflineModeIsEnabled):
+            return "HF_HUB_OFFLINE is set, so the Hub is not asked; unset it"
     for link in chain:
+        if isinstance(link, httpx2.ConnectError):
+            return "the Hub cannot be reached; check the network (and HF_ENDPOINT, if it is set)"
         if isinstance(link, httpx2.HTTPError):
-            return f"the connection to the Hub failed ({type(link).__name__}); give the same command again"
+            return f"the connection to the Hub failed ({type(link).__name__}); {_AGAIN}"
+    if isinstance(error, KeyError | TypeError):
+        return f"the Hub's answer is not understood ({type(error).__name__}: {error}); check HF_ENDPOINT, if it is set"
     return _without_token(str(error)) or type(error).__name__
 
 
@@ -306,23 +410,24 @@ def _answer(error: HfHubHTTPError) -> str:
     status = error.response.status_code
     said = " ".join((error.server_message or "").split())
     said = f" ({said})" if said else ""
-    again = "give the same command again"
+    if isinstance(error, GatedRepoError):
+        return f"its owner has to grant access first: ask for it on its page, {LOG_IN}, then {_AGAIN}"
     if isinstance(error, RevisionNotFoundError):
         return "there is no such revision; check --revision"
     if isinstance(error, RepositoryNotFoundError):
-        return f"it is not on the Hub, or private: check the name, or {LOG_IN} and {again}"
+        return f"it is not on the Hub, or private: check the name, or {LOG_IN} and {_AGAIN}"
     if status == 401:
         refused = "the Hub refuses the token" if get_token() else "the Hub asks for a token"
-        return f"{refused}; {LOG_IN}, then {again}"
+        return f"{refused}; {LOG_IN}, then {_AGAIN}"
     if status == 403:
-        return f"the token does not allow that{said}; {LOG_IN} with one that may write there, then {again}"
+        return f"the token does not allow that{said}; {LOG_IN} with one that does, then {_AGAIN}"
     if status == 404:
         return f"there is no such thing on the Hub{said}; check the name"
     if status == 429:
-        return f"too many requests; wait a little, then {again}"
+        return f"too many requests; wait a little, then {_AGAIN}"
     if status >= 500:
-        return f"the Hub has a problem ({status} {error.response.reason_phrase}); {again} later"
-    return f"the Hub answered {status} {error.response.reason_phrase}{said}"
+        return f"the Hub has a problem ({status} {error.response.reason_phrase}); {_AGAIN} later"
+    return f"the Hub answered {status} {error.response.reason_phrase}{said}; {_AGAIN}"
 
 
 def _without_token(text: str) -> str:

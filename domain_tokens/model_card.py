@@ -14,8 +14,10 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from domain_tokens.checkpoints import Checkpoint
 from domain_tokens.config import RegistryConfig
+from domain_tokens.errors import InputError
+from domain_tokens.hub import RESULTS_OF
 from domain_tokens.prompt import prompt_text, question
-from domain_tokens.results import GSM8K_EVAL, GSM8K_SFT_RESULTS, PROBES_EVAL, RESOLVED_CONFIG, TULU_RESULTS, read_json
+from domain_tokens.results import GSM8K_EVAL, PROBES_EVAL, RESOLVED_CONFIG, read_json
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _GSM8K = "openai/gsm8k"
@@ -26,12 +28,27 @@ _CONDITIONS = {
 _QUESTION = "What is 7 times 8?"
 
 
-def model_card(checkpoint: Checkpoint, folder: Path, repo_id: str, license_id: str, base_model: str | None) -> str:
-    """The whole text of the card, front matter included. base_model: its Hub id, where there is one."""
+def model_card(
+    checkpoint: Checkpoint, folder: Path, repo_id: str, license_id: str, others: Mapping, registry: RegistryConfig
+) -> str:
+    """The whole text of the card, front matter included.
+
+    others: (condition, weights) to repository, of the models that go up in the same command. Raises InputError for a
+    record or results that lack what the card tells.
+    """
+    try:
+        return _model_card(checkpoint, folder, repo_id, license_id, _base_model(checkpoint, repo_id, others, registry))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:  # files that were written by something else
+        raise InputError(
+            f"{folder}: its record or results, or an evaluation beside it, lack what the model card tells "
+            f"({type(error).__name__}: {error}); make them again"
+        ) from error
+
+
+def _model_card(checkpoint: Checkpoint, folder: Path, repo_id: str, license_id: str, base_model: str | None) -> str:
+    name = repo_id.rpartition("/")[2]
     evaluations = find_evaluations(folder, checkpoint.weights)
-    sft = next(
-        (read_json(folder / name) for name in (GSM8K_SFT_RESULTS, TULU_RESULTS) if (folder / name).is_file()), None
-    )
+    results_name = RESULTS_OF.get(checkpoint.lineage[-1]["stage"])
     stages = [stage for stage in checkpoint.lineage if "dataset" in stage]
     datasets = [stage["dataset"] for stage in stages if _HUB_ID.fullmatch(stage["dataset"])]
     data = ModelCardData(
@@ -42,57 +59,55 @@ def model_card(checkpoint: Checkpoint, folder: Path, repo_id: str, license_id: s
         base_model=base_model,
         datasets=list(dict.fromkeys(datasets)) or None,
         tags=["domain-tokens", "arithmetic", checkpoint.condition, *(["sft"] if stages else [])],
-        model_name=repo_id.rpartition("/")[2],
+        model_name=name,
         eval_results=_eval_results(evaluations) or None,
     )
     sections = [
         f"---\n{data.to_yaml()}\n---",
-        f"# {repo_id.rpartition('/')[2]}",
+        f"# {name}",
         _introduction(checkpoint, bool(stages)),
-        _usage(checkpoint, repo_id),
+        _usage(checkpoint, repo_id, bool(stages)),
         _lineage(checkpoint),
     ]
-    if sft is not None:
-        sections.append(_recipe(sft, folder))
+    if results_name is not None:
+        sections.append(_recipe(read_json(folder / results_name), folder))
     return "\n\n".join([*sections, _results(evaluations), _limits()]) + "\n"
 
 
-def base_model_of(
-    checkpoint: Checkpoint, repo_id: str, others: Mapping[str, str], registry: RegistryConfig
-) -> str | None:
+def _base_model(checkpoint: Checkpoint, repo_id: str, others: Mapping, registry: RegistryConfig) -> str | None:
     """The Hub id of the model this one was trained from, or None for one made from scratch or from a local model.
 
-    others: weights to repository, of the models that go up in the same command. A repository that bears a known name
-    has its predecessor under the same owner.
+    A model that goes up along with it comes first, then the Hub source its lineage starts with. Without either, a
+    repository that bears a known name has its predecessor under the same owner.
     """
-    last = checkpoint.lineage[-1] if checkpoint.lineage else {}
-    if (parent := others.get(last.get("start_weights"))) is not None:
+    parent = others.get((checkpoint.condition, checkpoint.lineage[-1].get("start_weights")))
+    if parent not in (None, repo_id):
         return parent
+    if _HUB_ID.fullmatch(source := checkpoint.lineage[0].get("source") or ""):
+        return source
     owner, _, repo = repo_id.partition("/")
-    names = [name for name, known in registry.models.items() if known.repo == repo]
-    if names and (parent := _predecessor(registry, names[0])) is not None:
-        return f"{owner}/{parent}"
-    source = checkpoint.lineage[0].get("source", "") if checkpoint.lineage else ""
-    return source if _HUB_ID.fullmatch(source) else None
-
-
-def _predecessor(registry: RegistryConfig, name: str) -> str | None:
-    stages = {"sft_gsm8k": "sft_tulu", "sft_tulu": "pretrained"}
-    known = registry.models[name]
-    wanted = (stages.get(known.stage), known.condition)
-    return next((model.repo for model in registry.models.values() if (model.stage, model.condition) == wanted), None)
+    before = {"sft_gsm8k": "sft_tulu", "sft_tulu": "pretrained"}
+    for known in registry.models.values():
+        if known.repo == repo:
+            wanted = before.get(known.stage), known.condition
+            for model in registry.models.values():
+                if (model.stage, model.condition) == wanted:
+                    return f"{owner}/{model.repo}"
+    return None
 
 
 def find_evaluations(folder: Path, weights: str) -> dict[str, dict[str, Any]]:
-    """The evaluations of these very weights, in the folder itself or in one beside it, by name."""
+    """The evaluations of these very weights, in the folder itself or in one beside it, by name.
+
+    Of several, the one that asked the most questions.
+    """
     found = {}
     for name in (GSM8K_EVAL, PROBES_EVAL):
-        for path in sorted(
-            [*folder.glob(f"{name}_results.json"), *folder.resolve().parent.glob(f"*/{name}_results.json")]
-        ):
-            results = read_json(path)
-            if _is_of(results, folder, weights):
-                found[name] = results
+        places = [folder, *folder.parent.glob("*/"), *folder.resolve().parent.glob("*/")]
+        paths = dict.fromkeys(sorted(place.resolve() / f"{name}_results.json" for place in places))
+        evaluations = [read_json(path) for path in paths if path.is_file()]
+        if own := [evaluation for evaluation in evaluations if _is_of(evaluation, folder, weights)]:
+            found[name] = max(own, key=lambda evaluation: evaluation["metrics"]["total"])
     return found
 
 
@@ -131,12 +146,10 @@ def _dataset(name: str, evaluation: dict[str, Any]) -> dict[str, str | None]:
     config = evaluation.get("config", {})
     source, limit = config.get("dataset", _GSM8K), config.get("max_samples")
     title = "GSM8K" if source == _GSM8K else f"Questions in the form of GSM8K ({source})"
-    return {
-        "dataset_type": source if source == _GSM8K else "other",
-        "dataset_name": title if limit is None else f"{title}, the first {limit}",
-        "dataset_config": config.get("subset") if source == _GSM8K else None,
-        "dataset_split": "test",
-    }
+    if source != _GSM8K or limit is not None:
+        return {"dataset_type": "other", "dataset_name": title if limit is None else f"{title}, the first {limit}"}
+    fields = {"dataset_config": config.get("subset"), "dataset_split": "test"}
+    return {"dataset_type": _GSM8K, "dataset_name": title, **fields}
 
 
 def _introduction(checkpoint: Checkpoint, is_trained: bool) -> str:
@@ -151,11 +164,12 @@ def _introduction(checkpoint: Checkpoint, is_trained: bool) -> str:
     )
 
 
-def _usage(checkpoint: Checkpoint, repo_id: str) -> str:
+def _usage(checkpoint: Checkpoint, repo_id: str, is_trained: bool) -> str:
     prompt = json.dumps(prompt_text(question(_QUESTION), checkpoint.tokenizer.eos_token))
+    is_prompt = "is the prompt it was trained with" if is_trained else "is the prompt that fine-tuning teaches"
     return f"""## How to use it
 
-The tokenizer's chat template is the prompt it was trained with.
+The tokenizer's chat template {is_prompt}.
 
 ```python
 from transformers import pipeline
@@ -194,7 +208,8 @@ def _recipe(sft: dict[str, Any], folder: Path) -> str:
     lines += [f"| {name} | {value} |" for name, value in figures.items() if value is not None]
     if (folder / RESOLVED_CONFIG).is_file():
         recipe = (folder / RESOLVED_CONFIG).read_text(encoding="utf-8").strip()
-        lines += ["", "```yaml", recipe, "```"]
+        fence = "`" * max(3, 1 + max(map(len, re.findall("`+", recipe)), default=0))
+        lines += ["", f"{fence}yaml", recipe, fence]
     return "\n".join(lines)
 
 
@@ -206,7 +221,7 @@ def _results(evaluations: dict[str, dict[str, Any]]) -> str:
     for name, evaluation in evaluations.items():
         metrics = evaluation["metrics"]
         shares = f"{metrics['accuracy']:.1%} | {metrics['accuracy_strict']:.1%} | {metrics['finished_rate']:.1%}"
-        title = _dataset(name, evaluation)["dataset_name"].replace("|", "/")
+        title = _plain(_dataset(name, evaluation)["dataset_name"])
         lines.append(f"| {title} | {metrics['total']} | {shares} | {metrics['mul_tokens_per_response']:.2f} |")
         for category, share in metrics.get("category_accuracies", {}).items():
             lines.append(f"| … {category} | {share['total']} | {share['accuracy']:.1%} | | | |")
@@ -229,5 +244,11 @@ def _limits() -> str:
 
 
 def _cell(value: object) -> str:
-    text = "" if value is None else str(value)
-    return f"`{text.replace('|', '/')}`" if isinstance(value, str) and text else text
+    """A value in a table: text as code."""
+    text = "" if value is None else _plain(str(value))
+    return f"`{text}`" if isinstance(value, str) and text else text
+
+
+def _plain(text: str) -> str:
+    """Without what Markdown would read: paths and names come from anywhere."""
+    return " ".join(re.sub(r"[`|<>]", "'", text).split())

@@ -34,7 +34,10 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--include-checkpoints", action="store_true", help="checkpoint-* folders too, if there are any")
     parser.add_argument("--registry", default=str(REGISTRY), help="YAML (default: scripts/configs/models.yaml)")
     parser.add_argument("--namespace", metavar="OWNER", help="the repositories' owner, in place of the registry's")
-    return one_line_usage_errors(parser).parse_args(argv)
+    args = one_line_usage_errors(parser).parse_args(argv)
+    if args.revision is not None and not args.revision.strip():
+        raise InputError("--revision is empty, expected a branch, tag or commit")
+    return args
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -44,18 +47,21 @@ def main(argv: list[str] | None = None) -> None:
 
     registry = config.load(args.registry, config.RegistryConfig, flags={"owner": args.namespace}).config
     names = list(registry.models) if args.list or args.all else chosen(registry, args.models)
-    root = Path(args.output_root)
-    if root.exists() and not root.is_dir():
-        raise InputError(f"--output-root {root} is a file, expected a folder")
+    root = Path(args.output_root).expanduser()
     api = hub.open_hub(say=print)
     if args.list:
         show(api, registry, root, args.revision)
         return
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--output-root {root} cannot be made ({error.strerror}); expected a folder") from None
 
     what = f"all {len(names)} known models" if args.all else ", ".join(names)
     print(f"Fetching {what} from {registry.owner} on the Hub to {root}/", flush=True)
     table = [("model", "repository", "commit", "size", "result")]
     failures, absent = [], []
+    not_there = "not on the Hub, or private" if args.revision is None else f"not on the Hub at {args.revision}"
     for name in names:
         folder, repo, repo_id = root / name, registry.models[name].repo, registry.repo_id(name)
         try:
@@ -67,20 +73,25 @@ def main(argv: list[str] | None = None) -> None:
             remote = hub.look_up(api, repo_id, args.revision, args.include_checkpoints)
             if remote is None:
                 absent.append(repo_id)
-                table.append((name, repo, "", "", "not on the Hub, or private"))
+                table.append((name, repo, "", "", not_there))
                 continue
             print(f"{repo_id}: {readable_size(remote.size)} ...", flush=True)
-            hub.fetch(remote, folder, registry.models[name].condition)
+            condition = hub.fetch(remote, folder, registry.models[name].condition)
         except RunError as error:
             failures.append(str(error))
             table.append((name, repo, "", "", "failed"))
+            if isinstance(error, hub.HubUnreachable):
+                break
         else:
-            table.append((name, repo, remote.commit[:10], readable_size(remote.size), "fetched and checked"))
+            result = "fetched and checked"
+            if condition != registry.models[name].condition:
+                result += f"; it says it is a {condition} model"
+            table.append((name, repo, remote.commit[:10], readable_size(remote.size), result))
     print(f"\n{aligned(table, left=(0, 1, 2, 4))}")
     if any(row[-1] == "already here" for row in table):
         print("What is already here was left as it is; --force fetches it anew.")
     if absent and (args.models or len(absent) == len(names)):
-        failures.append(f"{', '.join(absent)} not on the Hub, or private: check the owner, or {hub.LOG_IN}")
+        failures.append(f"{', '.join(absent)}: {not_there}; check the owner and the revision, or {hub.LOG_IN}")
     if failures:
         raise RunError("; ".join(failures))
 
@@ -92,7 +103,7 @@ def chosen(registry, wanted: list[str]) -> list[str]:
     for name in wanted:
         if name not in known:
             raise InputError(
-                f"{name} is no known model{nearest(name, known)}; known are {', '.join(dict.fromkeys(known))}"
+                f"{name!r} is no known model{nearest(name, known)}; known are {', '.join(dict.fromkeys(known))}"
             )
     return [name for name, members in groups.items() if members & set(wanted)]
 
@@ -106,7 +117,7 @@ def show(api, registry, root: Path, revision: str | None) -> None:
     for name in registry.models:
         folder, repo_id = root / name, registry.repo_id(name)
         here, there, size = hub.is_here(folder), "unknown", 0
-        if failure is None:
+        if not isinstance(failure, hub.HubUnreachable):
             try:
                 remote = hub.look_up(api, repo_id, revision)
             except RunError as error:

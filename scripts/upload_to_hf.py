@@ -9,6 +9,7 @@ Example:
 """
 
 import argparse
+import re
 from pathlib import Path
 
 from domain_tokens.errors import InputError, RunError, one_line_usage_errors, run
@@ -31,8 +32,11 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     folders, repos = args.model_path, args.repo_name
     if len(folders) != len(repos):
         raise InputError(f"{len(folders)} --model-path and {len(repos)} --repo-name given; they go in pairs")
-    if repeated := [name for name in folders + repos if (folders + repos).count(name) > 1]:
+    names = [str(Path(folder).expanduser().resolve()) for folder in folders] + [repo.casefold() for repo in repos]
+    if repeated := [given for given, name in zip(folders + repos, names, strict=True) if names.count(name) > 1]:
         raise InputError(f"{repeated[0]} is given more than once; each model goes to a repository of its own")
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", args.license):
+        raise InputError(f"--license is {args.license!r}, expected one of the Hub's, such as mit or apache-2.0")
     if not args.commit_message.strip():
         raise InputError("--commit-message is empty, expected a line of text")
     return args
@@ -48,12 +52,19 @@ def main(argv: list[str] | None = None) -> None:
         hub.check_repo_id(repo_id)
     registry = config.load(REGISTRY, config.RegistryConfig).config
     checked = [hub.check_publishable(folder) for folder in args.model_path]
-    others = {checkpoint.weights: repo_id for checkpoint, repo_id in zip(checked, args.repo_name, strict=True)}
+    others = {(model.condition, model.weights): repo for model, repo in zip(checked, args.repo_name, strict=True)}
     uploads = {}
-    for checkpoint, folder, repo_id in zip(checked, map(Path, args.model_path), args.repo_name, strict=True):
-        base_model = model_card.base_model_of(checkpoint, repo_id, others, registry)
-        card = model_card.model_card(checkpoint, folder, repo_id, args.license, base_model)
-        uploads[repo_id] = folder, hub.files_to_publish(folder, card)
+    for checkpoint, path, repo_id in zip(checked, args.model_path, args.repo_name, strict=True):
+        folder = Path(path).expanduser()
+        card = model_card.model_card(checkpoint, folder, repo_id, args.license, others, registry)
+        uploads[repo_id] = folder, hub.files_to_publish(checkpoint, folder, card)
+        if named := [model for model in registry.models.values() if repo_id.endswith(f"/{model.repo}")]:
+            stage = checkpoint.lineage[-1]["stage"]
+            found = ("pretrained" if stage in hub.START_STAGES else stage), checkpoint.condition
+            if found != (named[0].stage, named[0].condition):
+                print(
+                    f"note: {repo_id} is named as another model; {path} is {' '.join(found)}. Are the pairs in order?"
+                )
     if args.license == "unknown":
         print("note: the model cards will say license: unknown; --license names one")
 
@@ -77,7 +88,7 @@ def main(argv: list[str] | None = None) -> None:
             failures.append(str(error))
             table.append((str(folder), repo_id, f"0 of {len(files)}", readable_size(0), "failed"))
         else:
-            size = readable_size(sum(hub.size_of(files[name]) for name in changed))
+            size = readable_size(sum(hub.size_of(files[name]) for name in changed if name in files))
             result = "uploaded" if changed else "unchanged"
             table.append((str(folder), repo_id, f"{len(changed)} of {len(files)}", size, result))
     print(f"\n{aligned(table, left=(0, 1, 4))}")

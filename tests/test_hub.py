@@ -30,7 +30,6 @@ UPLOADED = {
     "tokenizer_config.json", "chat_template.jinja", "domain_tokens.json", "tulu_sft_results.json",
     "resolved_config.yaml",
 }  # fmt: skip
-OTHER_CONDITION = b'{"condition": "mul_tokens", "lineage": []}'
 STRANGERS = [  # what a folder collects and nobody else may see
     "checkpoint-5/model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "training_args.bin",
     "runs/events.out.tfevents.1", ".env", "token", "notes.txt", "model.safetensors.bak", "pytorch_model.bin",
@@ -81,12 +80,12 @@ def hub(server):
 def command(server, tmp_path):
     """Runs a script in tmp_path with a token in the environment. Returns what it showed."""
 
-    def run(script, *arguments, token=TOKEN):
+    def run(script, *arguments, token=TOKEN, **more):
         _, environment, uv = server
         shown = subprocess.run(
             [uv, "run", "python", ROOT / script, *map(str, arguments)],
-            cwd=tmp_path, env=environment | ({"HF_TOKEN": token} if token else {}), capture_output=True, text=True,
-            check=False,
+            cwd=tmp_path, env=environment | ({"HF_TOKEN": token} if token else {}) | more, capture_output=True,
+            text=True, check=False,
         )  # fmt: skip
         return Shown(shown.returncode, shown.stdout, shown.stderr)
 
@@ -213,12 +212,51 @@ class TestUpload:
             (lambda m: (m / "unfinished_run.json").write_text("{}"), "holds an interrupted run"),
             (lambda m: (m / "trainer_state.json").write_text("{}"), "is a checkpoint of a running training"),
             (lambda m: drop_last_fact(m), "is split into"),
+            (lambda m: (m / "chat_template.jinja").write_text("{{ 'other' }}"), "is not the prompt"),
+            (lambda m: (m / "domain_tokens.json").write_text('{"condition": "neither"}'), 'has condition "neither"'),
+            (lambda m: (m / "domain_tokens.json").write_text('{"condition": "baseline", "lineage": []}'), "no lineage"),
+            (
+                lambda m: (m / "domain_tokens.json").write_text(
+                    '{"condition": "baseline", "lineage": [{"stage": "dpo"}]}'
+                ),
+                "ends with stage 'dpo'",
+            ),
+            (lambda m: (m / "tulu_sft_results.json").write_text("{}"), "KeyError: 'total_train_samples'"),
+            (lambda m: (m / "tulu_sft_results.json").write_text("[]"), "holds a list, expected an object"),
+            (lambda m: (m / "resolved_config.yaml").write_bytes(b"\xff"), "UnicodeDecodeError"),
+            (lambda m: spoil_evaluation(m), "KeyError: 'metrics'"),
         ],
     )
     def test_every_folder_is_checked_before_anything_goes_up(self, hub, upload, model, toy_base, spoil, message):
         spoil(model)
         shown = upload("--model-path", toy_base["baseline"], model, "--repo-name", "alice/a", "alice/b")
         assert message in shown.error(2)
+        assert hub.requests == []
+
+    def test_what_another_model_had_left_in_the_repository_goes_away(self, hub, upload, model):
+        hub.add_repo("alice/m", {"sft_results.json": b"{}", "notes.md": b"mine", "model.safetensors": b"old"})
+        upload("--model-path", model, "--repo-name", "alice/m")
+        assert hub.files("alice/m").keys() - {".gitattributes"} == {*UPLOADED, "notes.md"}
+        (model / "sft_results.json").write_text("{}")  # of another stage: neither uploaded nor quoted
+        assert "unchanged" in upload("--model-path", model, "--repo-name", "alice/m").stdout
+
+    def test_pairs_in_the_wrong_order_are_noticed(self, upload, model):
+        name = "alice/domain-token-gpt2-sft-tulu-baseline"
+        shown = upload("--model-path", model, "--repo-name", name, "--dry-run").stdout
+        assert f"{name} is named as another model; {model} is sft_tulu mul_tokens" in shown
+
+    @pytest.mark.parametrize(
+        ("flags", "message"),
+        [
+            (["--model-path", "x", "x/", "--repo-name", "o/a", "o/b"], "is given more than once"),
+            (["--model-path", "x", "y", "--repo-name", "o/a", "O/A"], "is given more than once"),
+            (["--model-path", "", "--repo-name", "o/a"], "model folder '' does not exist"),
+            (["--model-path", "x", "--repo-name", "o/a", "--license", "mit\nx: y"], "--license is"),
+            (["--model-path", "x", "--repo-name", "o/a", "--commit-message", " "], "--commit-message is empty"),
+        ],
+    )
+    def test_wrong_flags_are_refused(self, hub, upload, flags, message):
+        assert message in upload(*flags).error(2)
         assert hub.requests == []
 
     def test_a_checkpoint_folder_is_refused_by_its_name(self, upload, model):
@@ -230,6 +268,16 @@ class TestUpload:
     def test_impossible_repository_names_are_refused(self, hub, upload, model, name):
         assert "repository" in upload("--model-path", model, "--repo-name", name).error(2)
         assert hub.requests == []
+
+
+def edit_config(files, old, new):
+    assert old in files["config.json"]
+    files["config.json"] = files["config.json"].replace(old, new)
+
+
+def spoil_evaluation(model):
+    path = model.parent / "eval_mul_tokens/gsm8k_results.json"
+    path.write_text(json.dumps({"weights": json.loads(path.read_text())["weights"]}))
 
 
 def drop_last_fact(model):
@@ -283,6 +331,33 @@ class TestCard:
         card = ModelCard(hub.files("alice/m")["README.md"].decode())
         assert card.data.eval_results is None
         assert "This model has not been evaluated." in card.text
+
+    def test_of_several_evaluations_the_largest_counts_and_links_are_followed(self, hub, upload, model, tmp_path):
+        few = json.loads((model.parent / "eval_mul_tokens/gsm8k_results.json").read_text())
+        few["metrics"] |= {"total": 5, "accuracy": 1.0}
+        few["config"] |= {"dataset": "openai/gsm8k", "max_samples": 5}
+        (model.parent / "eval_zquick").mkdir()
+        (model.parent / "eval_zquick/gsm8k_results.json").write_text(json.dumps(few))
+        (tmp_path / "disk").mkdir()
+        model.rename(tmp_path / "disk/model")
+        model.symlink_to(tmp_path / "disk/model")
+        upload("--model-path", model, "--repo-name", "alice/m")
+        results = ModelCard(hub.files("alice/m")["README.md"].decode()).data.eval_results
+        assert results[0].metric_value != 1.0
+        (model.parent / "eval_mul_tokens/gsm8k_results.json").unlink()
+        upload("--model-path", model, "--repo-name", "alice/m")
+        results = ModelCard(hub.files("alice/m")["README.md"].decode()).data.eval_results
+        assert (results[0].dataset_name, results[0].dataset_type) == ("GSM8K, the first 5", "other")
+
+    def test_what_comes_from_paths_and_names_is_no_markup(self, hub, upload, model):
+        record = json.loads((model / "domain_tokens.json").read_text())
+        record["lineage"][-1]["dataset"] = "rows`|<script>\n## Evil\n---"
+        (model / "domain_tokens.json").write_text(json.dumps(record))
+        (model / "resolved_config.yaml").write_text("seed: 1\n```\n## Evil\n")
+        upload("--model-path", model, "--repo-name", "alice/m")
+        text = ModelCard(hub.files("alice/m")["README.md"].decode()).text
+        assert "| `rows" + "'" * 3 + "script' ## Evil ---` |" in text
+        assert "````yaml\nseed: 1\n```\n## Evil\n````" in text
 
     def test_gsm8k_itself_is_called_so_and_the_datasets_are_named(self, hub, upload, model):
         path = model.parent / "eval_mul_tokens/gsm8k_results.json"
@@ -409,7 +484,7 @@ class TestDownload:
         assert contents(folder) == files != newer
         assert [path.name for path in (tmp_path / "outputs").iterdir()] == ["hf_baseline_10b"]
         message = load("--models", "hf_baseline_10b", "--force", "--revision", "v9").error(1)
-        assert "there is no such revision; check --revision" in message
+        assert "not on the Hub at v9; check the owner and the revision" in message
         assert contents(folder) == files
 
     def test_a_model_that_does_not_say_its_condition_gets_the_registrys(self, hub, load, toy_base, tmp_path):
@@ -442,11 +517,13 @@ class TestDownload:
     @pytest.mark.parametrize(
         ("spoil", "message"),
         [
-            (lambda files: files.pop("config.json"), "holds no model"),
+            (lambda files: files.pop("config.json"), "holds no config.json"),
             (lambda files: files.update({"model.bin": files.pop("model.safetensors")}), "holds no model.safetensors"),
             (lambda files: files.pop("tokenizer.json"), "tokenizer"),
             (lambda files: files.update({"model.safetensors": b"torn"}), "cannot be loaded"),
-            (lambda files: files.update({"domain_tokens.json": OTHER_CONDITION}), "contradicts"),
+            (lambda files: files.update({"domain_tokens.json": b'{"condition": "baseline"}'}), "no lineage"),
+            (lambda files: edit_config(files, b'"n_head": 4', b'"n_head": 0'), "cannot be loaded (ZeroDivisionError"),
+            (lambda files: edit_config(files, b'"n_layer": 4', b'"n_layer": 5'), "lacks weights"),
         ],
     )  # fmt: skip
     def test_a_model_that_cannot_be_used_is_not_kept(self, hub, load, toy_base, tmp_path, spoil, message):
@@ -457,6 +534,38 @@ class TestDownload:
         assert message in shown
         assert ".downloading" not in shown
         assert not list((tmp_path / "outputs").glob("*")) if (tmp_path / "outputs").exists() else True
+
+    def test_a_model_of_the_other_condition_is_named_as_such(self, hub, load, toy_base):
+        publish(hub, toy_base["mul_tokens"], "baseline-10b")
+        assert "fetched and checked; it says it is a mul_tokens model" in load("--models", "hf_baseline_10b").stdout
+
+    @pytest.mark.parametrize("kind", ["link", "broken link", "file", "killed"])
+    def test_force_replaces_whatever_is_in_the_way(self, hub, load, toy_base, tmp_path, kind):
+        files = publish(hub, toy_base["baseline"], "baseline-10b")
+        root = tmp_path / "outputs"
+        root.mkdir()
+        if kind == "file":
+            (root / "hf_baseline_10b").write_text("a file")
+        elif kind == "killed":  # in the middle of a download, and of the exchange of an earlier one
+            for name in (".hf_baseline_10b.replaced/config.json", ".hf_baseline_10b.downloading/old.json.1f.part"):
+                (root / name).parent.mkdir()
+                (root / name).write_text("left over")
+        else:
+            (root / "hf_baseline_10b").symlink_to(toy_base["baseline"] if kind == "link" else tmp_path / "nowhere")
+        shown = load("--models", "hf_baseline_10b", "--force")
+        assert (shown.returncode, shown.stderr) == (0, "")
+        assert contents(root / "hf_baseline_10b") == files == contents(toy_base["baseline"])
+        assert [path.name for path in root.iterdir()] == ["hf_baseline_10b"]
+
+    def test_the_home_folder_can_be_written_with_a_tilde(self, hub, load, toy_base, tmp_path):
+        publish(hub, toy_base["baseline"], "baseline-10b")
+        flags = ["--models", "hf_baseline_10b", "--output-root", "~/models"]
+        assert load(*flags, HOME=str(tmp_path / "me")).returncode == 0
+        assert (tmp_path / "me/models/hf_baseline_10b/config.json").exists()
+
+    def test_a_root_that_cannot_be_made_is_refused(self, load, tmp_path):
+        (tmp_path / "file").write_text("")
+        assert "--output-root file/sub cannot be made" in load("--all", "--output-root", "file/sub").error(2)
 
     def test_a_folder_with_something_else_is_not_touched(self, hub, load, toy_base, tmp_path):
         publish(hub, toy_base["baseline"], "baseline-10b")
@@ -618,7 +727,41 @@ class TestFaults:
         hub.requests.clear()
         assert load("--models", "hf_baseline_10b").returncode == 0
         fetched = [asked.path for asked in hub.requests if asked.method == "GET" and "/api/" not in asked.path]
-        assert [path.rpartition("/")[2] for path in fetched] == ["model.safetensors"]
+        assert {path.rpartition("/")[2] for path in fetched} == {"model.safetensors"}
+
+    def test_a_large_file_goes_on_where_it_was_cut(self, hub, load, toy_base, tmp_path):
+        state = bytes(range(256)) * 100_000  # more than the 10 MiB that the client writes at a time
+        files = contents(toy_base["baseline"]) | {"checkpoint-1/optimizer.pt": state}
+        hub.add_repo(f"{OWNER}/domain-token-gpt2-baseline-10b", files)
+        hub.fail(Fault("GET .*optimizer", cut_after=15_000_000, times=1))
+        load("--models", "hf_baseline_10b", "--include-checkpoints")  # goes on by itself ...
+        assert (tmp_path / "outputs/hf_baseline_10b/checkpoint-1/optimizer.pt").read_bytes() == state
+        assert "bytes=10485760-" in [asked.range for asked in hub.requests]
+        shutil.rmtree(tmp_path / "outputs")
+        hub.fail(Fault("GET .*optimizer", cut_after=15_000_000, times=1))
+        hub.fail(Fault("GET .*optimizer", cut_after=0))
+        load("--models", "hf_baseline_10b", "--include-checkpoints").error(1)
+        hub.mend()
+        hub.requests.clear()
+        assert load("--models", "hf_baseline_10b", "--include-checkpoints").returncode == 0  # ... and when given again
+        assert (tmp_path / "outputs/hf_baseline_10b/checkpoint-1/optimizer.pt").read_bytes() == state
+        ranges = {asked.range for asked in hub.requests if "optimizer" in asked.path}
+        assert ranges == {"bytes=10485760-"}
+
+    def test_a_model_fails_and_the_next_is_tried(self, hub, load, toy_base, tmp_path):
+        for condition, name in (("baseline", "baseline-10b"), ("mul_tokens", "mul-tokens-10b")):
+            publish(hub, toy_base[condition], name)
+        (tmp_path / "outputs").mkdir()
+        (tmp_path / "outputs/.hf_baseline_10b.downloading").write_text("a file in the way")
+        shown = load("--all")
+        assert f"fetching {OWNER}/domain-token-gpt2-baseline-10b: [Errno 17] File exists" in shown.error(1)
+        assert re.search(r"hf_baseline_10b .* failed\n.*hf_mul_tokens_10b .* fetched and checked", shown.stdout)
+
+    def test_a_hub_that_refuses_everything_is_asked_once(self, hub, load):
+        hub.fail(Fault(status=401, headers={"X-Error-Message": "Invalid credentials in Authorization header"}))
+        assert load("--all").error(1).count("the Hub refuses the token") == 1
+        assert load("--list").stdout.count("unknown") == 6
+        assert len(hub.requests) == 2
 
     def test_retries_are_told(self, hub, upload, model):
         hub.fail(Fault("PUT /lfs/", status=503, times=2))
