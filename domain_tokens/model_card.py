@@ -15,9 +15,9 @@ from huggingface_hub import EvalResult, ModelCardData
 from domain_tokens.checkpoints import Checkpoint
 from domain_tokens.config import RegistryConfig
 from domain_tokens.errors import InputError
-from domain_tokens.hub import RESULTS_OF
 from domain_tokens.prompt import prompt_text, question
 from domain_tokens.results import GSM8K_EVAL, PROBES_EVAL, RESOLVED_CONFIG, read_json
+from domain_tokens.transfer import RESULTS_OF
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _GSM8K = "openai/gsm8k"

@@ -43,7 +43,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     # the Hub's client takes a second to import, which --help and usage errors need not wait for
-    from domain_tokens import config, hub
+    from domain_tokens import config, hub, transfer
 
     registry = config.load(args.registry, config.RegistryConfig, flags={"owner": args.namespace}).config
     names = list(registry.models) if args.list or args.all else chosen(registry, args.models)
@@ -65,18 +65,18 @@ def main(argv: list[str] | None = None) -> None:
     for name in names:
         folder, repo, repo_id = root / name, registry.models[name].repo, registry.repo_id(name)
         try:
-            if hub.is_here(folder) and not args.force:
+            if transfer.is_here(folder) and not args.force:
                 table.append((name, repo, "", "", "already here"))
                 continue
             if folder.exists() and not args.force and (not folder.is_dir() or any(folder.iterdir())):
                 raise RunError(f"{folder} is there and holds no finished model; --force replaces it")
-            remote = hub.look_up(api, repo_id, args.revision, args.include_checkpoints)
+            remote = transfer.look_up(api, repo_id, args.revision, args.include_checkpoints)
             if remote is None:
                 absent.append(repo_id)
                 table.append((name, repo, "", "", not_there))
                 continue
             print(f"{repo_id}: {readable_size(remote.size)} ...", flush=True)
-            condition = hub.fetch(remote, folder, registry.models[name].condition)
+            condition = transfer.fetch(remote, folder, registry.models[name].condition)
         except RunError as error:
             failures.append(str(error))
             table.append((name, repo, "", "", "failed"))
@@ -110,22 +110,22 @@ def chosen(registry, wanted: list[str]) -> list[str]:
 
 def show(api, registry, root: Path, revision: str | None) -> None:
     """One row a model. Without the Hub, what is here is still shown."""
-    from domain_tokens import hub
+    from domain_tokens import hub, transfer
 
     cells = [("folder", "here", "repository", "on the Hub", "size")]
     failure = None
     for name in registry.models:
         folder, repo_id = root / name, registry.repo_id(name)
-        here, there, size = hub.is_here(folder), "unknown", 0
+        here, there, size = transfer.is_here(folder), "unknown", 0
         if not isinstance(failure, hub.HubUnreachable):
             try:
-                remote = hub.look_up(api, repo_id, revision)
+                remote = transfer.look_up(api, repo_id, revision)
             except RunError as error:
                 failure = error
             else:
                 there, size = ("no", 0) if remote is None else ("yes", remote.size)
         if here and not size:
-            size = sum(path.stat().st_size for path in folder.iterdir() if path.name in hub.MODEL_FILES)
+            size = sum(path.stat().st_size for path in folder.iterdir() if path.name in transfer.MODEL_FILES)
         cells.append((str(folder), "yes" if here else "no", repo_id, there, readable_size(size) if size else ""))
     print(aligned(cells, left=range(4)))
     if failure is not None:

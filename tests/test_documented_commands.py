@@ -16,7 +16,7 @@ from conftest import CONDITIONS, read_jsonl
 from huggingface_hub import ModelCard
 from loopback_hub import LoopbackHub, gsm8k_dataset, tulu_dataset
 
-from domain_tokens.hub import MODEL_FILES
+from domain_tokens.transfer import MODEL_FILES
 
 ROOT = Path(__file__).parent.parent
 OWNER = "zhengpu-berkeley"
