@@ -50,7 +50,7 @@ class Checkpoint:
     @property
     def context(self) -> int:
         """How many positions the model has."""
-        return self.model.config.max_position_embeddings
+        return _context(self.model, self.tokenizer, self.path)
 
 
 def open_checkpoint(path: str, condition: str | None, dtype: torch.dtype = torch.float32) -> Checkpoint:
@@ -104,6 +104,16 @@ def place(checkpoint: Checkpoint, device: str | None = None) -> torch.device:
         reason = str(error).splitlines()[0]
         raise InputError(f"device {device} cannot be used ({reason}); expected cpu, or cuda on a GPU machine") from None
     return chosen
+
+
+def _context(model, tokenizer, path: str | Path) -> int:
+    """Most models say it in their config, those with relative positions only in their tokenizer, some nowhere."""
+    for name in ("max_position_embeddings", "max_seq_len", "seq_length"):
+        if isinstance(positions := getattr(model.config, name, None), int):
+            return positions
+    if tokenizer.model_max_length < 10**9:  # more stands for "not said"
+        return tokenizer.model_max_length
+    raise InputError(f"{path}: neither config nor tokenizer says how long the model's context is; choose another model")
 
 
 def device_name(device: torch.device) -> str:
@@ -165,6 +175,7 @@ def verify_vocabulary(tokenizer, model, path: str | Path, condition: str = "base
         raise InputError(f"{path}: the model has {rows} embedding rows for {len(tokenizer)} tokens; {remedy}")
     if tokenizer.eos_token_id is None:
         raise InputError(f"{path}: the tokenizer has no end-of-text token, expected one; {remedy}")
+    _context(model, tokenizer, path)
     _verify_prompt_boundary(tokenizer, path)
 
 

@@ -1,5 +1,6 @@
 """Two kinds of failure, each one line on stderr and an exit code: 2 for what the user gave, 1 for what happened."""
 
+import os
 import sys
 from collections.abc import Callable
 from difflib import get_close_matches
@@ -15,10 +16,14 @@ class RunError(Exception):
 
 def run(main: Callable[[], None]) -> None:
     """Run a script's main and turn its expected failures into one line and an exit code."""
+    _open_streams()
     try:
         main()
     except InputError as error:
         _exit(2, error)
+    except BrokenPipeError:  # whoever read the output has gone (`| head`), and nobody is left to tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except (RunError, OSError) as error:
         _exit(1, error)
     except KeyboardInterrupt:
@@ -39,6 +44,15 @@ def nearest(word: str, known) -> str:
     """` (did you mean …?)` for the known word nearest to a misspelt one, or nothing."""
     matches = get_close_matches(word, list(known), n=1)
     return f" (did you mean {matches[0]}?)" if matches else ""
+
+
+def _open_streams() -> None:
+    """Standard streams may be closed (`>&-`), or of an encoding without × and the like."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: PTH123, SIM115  (until the program ends)
+    sys.stdin.reconfigure(errors="replace")
+    sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _exit(code: int, message: object) -> None:

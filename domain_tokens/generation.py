@@ -4,15 +4,15 @@ Both end at end-of-text or before the next `User:` line, and are cut there by th
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from transformers.generation.streamers import BaseStreamer
 
 from domain_tokens.checkpoints import Checkpoint
-from domain_tokens.errors import InputError
+from domain_tokens.errors import InputError, RunError
 from domain_tokens.prompt import STOP_STRING, USER_LABEL, Message, cut_reply, prompt_text
+from domain_tokens.sampling import Sampling
 from domain_tokens.tokens import count_facts
 
 
@@ -45,38 +45,6 @@ def generate_replies(
         batch = order[first : first + batch_size]
         outputs = _generate(checkpoint, [prompts[i] for i in batch], max_new_tokens, do_sample=False)
         yield from ((i, _reply(checkpoint, ids)) for i, ids in zip(batch, outputs, strict=True))
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How the next token is chosen: drawn at a temperature, from the likeliest `top_k` or the likeliest share `top_p`.
-
-    A temperature of None is greedy: always the likeliest.
-    """
-
-    temperature: float | None = 0.7
-    top_k: int | None = None
-    top_p: float | None = None
-
-    def __post_init__(self):
-        if self.temperature is not None and not 0 < self.temperature < float("inf"):
-            raise InputError(f"temperature is {self.temperature}, expected more than 0; greedy takes the likeliest")
-        if self.top_k is not None and self.top_k < 1:
-            raise InputError(f"top-k is {self.top_k}, expected at least 1 token to draw from")
-        if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise InputError(f"top-p is {self.top_p}, expected more than 0 and at most 1")
-
-    def settings(self) -> dict[str, Any]:
-        """In the words of `GenerationMixin.generate`, whose own defaults would draw from the likeliest 50."""
-        if self.temperature is None:
-            return {"do_sample": False}
-        top_p = 1.0 if self.top_p is None else self.top_p
-        return {"do_sample": True, "temperature": self.temperature, "top_k": self.top_k or 0, "top_p": top_p}
-
-    def __str__(self) -> str:
-        parts = {"temperature": self.temperature, "top-k": self.top_k, "top-p": self.top_p}
-        shown = ", ".join(f"{name} {value:g}" for name, value in parts.items() if value is not None)
-        return "greedy" if self.temperature is None else shown
 
 
 class ReplyStream(BaseStreamer):
@@ -141,9 +109,10 @@ def fit_context(
             return left, dropped, min(max_new_tokens, checkpoint.context - length)
         later = [i for i, message in enumerate(turns) if message["role"] == "user" and i > 0]
         if not later:
+            what = "the question and the system message have" if system else "the question has"
             raise InputError(
-                f"the question has {length} tokens with its prompt, which leaves less than {reserved} of the model's "
-                f"{checkpoint.context} positions for the reply; ask a shorter one"
+                f"{what} {length} tokens with the prompt, which leaves less than {reserved} of the model's "
+                f"{checkpoint.context} positions for the reply; make it shorter"
             )
         turns = turns[later[0] :]
         dropped += 1
@@ -181,16 +150,19 @@ def _generate(
     for row, prompt in enumerate(prompts):
         input_ids[row, width - len(prompt) :] = torch.tensor(prompt)
         attention_mask[row, width - len(prompt) :] = 1
-    output = model.generate(
-        input_ids=input_ids.to(model.device),
-        attention_mask=attention_mask.to(model.device),
-        max_new_tokens=max_new_tokens,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        stop_strings=STOP_STRING,
-        tokenizer=tokenizer,
-        **decoding,
-    )
+    try:
+        output = model.generate(
+            input_ids=input_ids.to(model.device),
+            attention_mask=attention_mask.to(model.device),
+            max_new_tokens=max_new_tokens,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+            stop_strings=STOP_STRING,
+            tokenizer=tokenizer,
+            **decoding,
+        )
+    except torch.OutOfMemoryError as error:
+        raise RunError(f"the GPU's memory is full ({str(error).splitlines()[0]}); ask for less at a time") from error
     return output[:, width:].tolist()
 
 

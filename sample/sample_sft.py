@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 from domain_tokens.errors import InputError, nearest, one_line_usage_errors, run
+from domain_tokens.sampling import Sampling
 
 FACT_COLOUR = "\033[36m{}\033[0m"
 # What a terminal would obey instead of showing: control characters and changes of the writing direction.
@@ -30,7 +31,8 @@ HELP = """\
 /seed N        the seed of the next reply
 /retry         ask the last question again, with the next seed
 /save FILE     write the conversation to FILE as JSON
-/quit          leave, as does Ctrl-D; Ctrl-C stops a reply"""
+/quit          leave, as does Ctrl-D; Ctrl-C stops a reply
+//TEXT         ask /TEXT"""
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -63,6 +65,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
             raise InputError(f"{flag} is {value}, expected at least 1")
     if not 0 <= args.seed < 2**32:
         raise InputError(f"--seed is {args.seed}, expected 0 to {2**32 - 1}")
+    temperature = None if args.greedy else 0.7 if args.temperature is None else args.temperature
+    args.sampling = Sampling(temperature, args.top_k, args.top_p)
     for flag, text in (("--question", args.question), ("--system-prompt", args.system_prompt)):
         if text is not None:
             check_text(flag, text)
@@ -84,15 +88,12 @@ def main(argv: list[str] | None = None) -> None:
     note(f"Loading {args.model_path} ...")
     # torch and transformers take seconds to import, which --help and usage errors need not wait for
     from domain_tokens.checkpoints import open_checkpoint, place
-    from domain_tokens.generation import Sampling
 
-    temperature = None if args.greedy else 0.7 if args.temperature is None else args.temperature
-    sampling = Sampling(temperature, args.top_k, args.top_p)
     checkpoint = open_checkpoint(args.model_path, args.condition)
     device = place(checkpoint, args.device)
     size = sum(parameter.numel() for parameter in checkpoint.model.parameters()) / 1e6
-    note(f"{checkpoint.condition}, {size:.1f}M parameters, on {device}; {sampling}, seed {args.seed}")
-    chat = Chat(checkpoint, sampling, args.seed, args.max_new_tokens, args.system_prompt, Screen(args.raw))
+    note(f"{checkpoint.condition}, {size:.1f}M parameters, on {device}; {args.sampling}, seed {args.seed}")
+    chat = Chat(checkpoint, args.sampling, args.seed, args.max_new_tokens, args.system_prompt, Screen(args.raw))
     if args.interactive:
         converse(chat)
     else:
@@ -100,7 +101,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def note(text: str) -> None:
-    """What is not a reply goes to stderr, so that a pipe gets replies only."""
+    """What is about a reply goes to stderr, so that a pipe gets replies."""
     print(text, file=sys.stderr, flush=True)
 
 
@@ -110,7 +111,7 @@ class Screen:
     def __init__(self, raw: bool):
         self.is_terminal = sys.stdout.isatty()
         self.as_equations = self.is_terminal and not raw
-        has_colour = "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+        has_colour = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
         self.mark = FACT_COLOUR if has_colour else "{}"
 
     def show(self, text: str) -> None:
@@ -130,28 +131,25 @@ class Chat:
         self.checkpoint, self.sampling, self.screen = checkpoint, sampling, screen
         self.seed, self.max_new_tokens, self.system = seed, max_new_tokens, system
         self.turns: list[dict[str, str]] = []
+        self.keeps_stopped = False
 
     @property
     def messages(self) -> list[dict[str, str]]:
         return ([{"role": "system", "content": self.system}] if self.system else []) + self.turns
 
     def ask(self, question: str, is_shown: bool = True):
-        """Add a question and its reply to the conversation and return the reply. Ctrl-C ends the reply early.
+        """Add a question and its reply to the conversation, both or neither, and return the reply.
 
-        Raises InputError for a question that does not fit, which is then forgotten.
+        Raises InputError for a question that does not fit. With `keeps_stopped`, Ctrl-C ends the reply early.
         """
         from domain_tokens.generation import ReplyStream, fit_context, stream_reply
 
-        self.turns.append({"role": "user", "content": question})
-        try:
-            messages, dropped, room = fit_context(self.checkpoint, self.messages, self.max_new_tokens)
-        except InputError:
-            self.turns.pop()
-            raise
+        asked = [*self.messages, {"role": "user", "content": question}]
+        messages, dropped, room = fit_context(self.checkpoint, asked, self.max_new_tokens)
         if dropped:
-            self.turns = [message for message in messages if message["role"] != "system"]
             turns = "The oldest turn was" if dropped == 1 else f"The {dropped} oldest turns were"
-            note(f"[{turns} left out: the conversation is longer than {self.checkpoint.context:,} tokens.]")
+            positions = f"the model's {self.checkpoint.context:,} tokens"
+            note(f"[{turns} left out: with room for a reply, the conversation is longer than {positions}.]")
         stream = ReplyStream(self.checkpoint, self.screen.show if is_shown else lambda text: None)
         if is_shown and self.screen.is_terminal:
             print("Assistant: ", end="", flush=True)
@@ -159,15 +157,22 @@ class Chat:
         try:
             stream_reply(self.checkpoint, messages, room, self.sampling, self.seed, stream)
         except KeyboardInterrupt:
+            if not self.keeps_stopped:
+                print(flush=True)
+                raise
             was_stopped = True
+        if was_stopped:
             stream.end()
         reply = stream.reply()
         self.seed = (self.seed + 1) % 2**32
-        self.turns.append({"role": "assistant", "content": reply.text})
+        turns = [message for message in messages if message["role"] != "system"]
+        self.turns = [*turns, {"role": "assistant", "content": reply.text}]
         if is_shown:
             print(flush=True)
             if was_stopped:
                 note("[stopped]")
+            elif self.screen.is_terminal and not reply.text:
+                note("[an empty reply]")
             elif self.screen.is_terminal and reply.tokens >= room:
                 note(f"[cut at {room} tokens]")
         return reply
@@ -175,8 +180,13 @@ class Chat:
     def retry(self) -> None:
         if not self.turns:
             raise InputError("nothing was asked yet")
-        *self.turns, question, _ = self.turns
-        self.ask(question["content"])
+        before = self.turns
+        self.turns = before[:-2]
+        try:
+            self.ask(before[-2]["content"])
+        except BaseException:
+            self.turns = before
+            raise
 
 
 def answer(chat: Chat, args: argparse.Namespace) -> None:
@@ -188,13 +198,14 @@ def answer(chat: Chat, args: argparse.Namespace) -> None:
     for i in range(number):
         if number > 1 and not args.json:
             print(f"{'' if i == 0 else chr(10)}[{i + 1} of {number}, seed {chat.seed}]")
-        reply = chat.ask(args.question, is_shown=not args.json)
-        replies.append({"reply": reply.text, **{key: value for key, value in reply._asdict().items() if key != "text"}})
+        about = {"seed": chat.seed}
+        reply = chat.ask(args.question, is_shown=not args.json)._asdict()
+        replies.append(about | {"reply": reply.pop("text")} | reply)
         chat.turns.clear()  # every reply is to the question alone
     if args.json:
-        about = {"model_path": chat.checkpoint.path, "condition": chat.checkpoint.condition}
+        model = {"model_path": chat.checkpoint.path, "condition": chat.checkpoint.condition}
         asked = {"question": args.question, "system_prompt": args.system_prompt}
-        print(json.dumps(about | asked | {"settings": settings, "replies": replies}, indent=2, ensure_ascii=False))
+        print(json.dumps(model | asked | {"settings": settings, "replies": replies}, indent=2, ensure_ascii=False))
 
 
 def converse(chat: Chat) -> None:
@@ -202,32 +213,33 @@ def converse(chat: Chat) -> None:
     is_terminal = sys.stdin.isatty() and sys.stdout.isatty()
     if is_terminal:
         note("/help lists the commands; Ctrl-C stops a reply, Ctrl-D leaves.")
-    else:
-        sys.stdin.reconfigure(encoding="utf-8", errors="replace")
     history = open_history() if is_terminal else None
-    try:
-        while True:
-            try:
-                line = input("\nUser: " if is_terminal else "").strip()
-                if line == "/quit":
-                    break
-                if line.startswith("/"):
-                    command(chat, line)
-                elif line:
-                    chat.ask(line)
-            except EOFError:
-                break
-            except KeyboardInterrupt:
-                if not is_terminal:
-                    raise
+    chat.keeps_stopped = is_terminal
+    was_interrupted = False
+    while True:
+        try:
+            if was_interrupted:  # said here and not below, where a second Ctrl-C would end the program
+                was_interrupted = False
                 note("\n(Ctrl-D or /quit leaves.)")
-            except InputError as error:
-                if not is_terminal:
-                    raise
-                note(f"error: {error}")
-    finally:
-        if history is not None:
-            save_history(history)
+            line = input("\nUser: " if is_terminal else "").strip()
+            if line and history is not None:
+                keep_in_history(history, line)
+            if line == "/quit":
+                break
+            if line.startswith("/") and not line.startswith("//"):
+                command(chat, line)
+            elif line:
+                chat.ask(line.removeprefix("/"))
+        except EOFError:
+            break
+        except KeyboardInterrupt:
+            if not is_terminal:
+                raise
+            was_interrupted = True
+        except InputError as error:
+            if not is_terminal:
+                raise
+            note(f"error: {error}")
     if is_terminal:
         print()
 
@@ -236,8 +248,10 @@ def command(chat: Chat, line: str) -> None:
     """Carry out a line that starts with a slash. Raises InputError for what it cannot."""
     from dataclasses import replace
 
-    name, _, rest = line.partition(" ")
-    rest = rest.strip()
+    from domain_tokens.generation import fit_context
+
+    name, *rest = line.split(maxsplit=1)
+    rest = rest[0] if rest else ""
     known = re.findall(r"^/\w+", HELP, re.MULTILINE)
     if name not in known:
         raise InputError(f"{name} is no command{nearest(name, known)}; /help lists them")
@@ -249,6 +263,9 @@ def command(chat: Chat, line: str) -> None:
         chat.turns.clear()
         note("[The conversation is forgotten.]")
     elif name == "/system":
+        if rest:  # said now, and not of every question that follows
+            longest = [{"role": "system", "content": rest}, {"role": "user", "content": ""}]
+            fit_context(chat.checkpoint, longest, chat.max_new_tokens)
         chat.system = rest or None
         note(f"[System message: {rest}]" if rest else "[No system message.]")
     elif name == "/temp":
@@ -260,7 +277,7 @@ def command(chat: Chat, line: str) -> None:
     elif name == "/seed":
         seed = number_behind(name, rest, int)
         if not 0 <= seed < 2**32:
-            raise InputError(f"/seed is {seed}, expected 0 to {2**32 - 1}")
+            raise InputError(f"/seed is {rest[:20]}, expected 0 to {2**32 - 1}")
         chat.seed = seed
         note(f"[seed {seed}]")
     elif name == "/retry":
@@ -273,52 +290,52 @@ def number_behind(name: str, text: str, kind: type):
     try:
         return kind(text)
     except ValueError:
-        raise InputError(
-            f"{name} {text}: expected a number, such as {name} {'0.7' if kind is float else '1'}"
-        ) from None
+        expected = f"a number, such as {name} 0.7" if kind is float else f"a whole number, such as {name} 1"
+        raise InputError(f"{name} {text[:20]}".strip() + f": expected {expected}") from None
 
 
 def save(chat: Chat, name: str) -> None:
     from domain_tokens.results import write_json
 
-    path = Path(name).expanduser()
-    if not name or path.is_dir():
+    if not name:
         raise InputError("/save needs the name of a file to write to")
-    if path.exists():
-        raise InputError(f"{path} exists already; choose another name")
     try:
+        path = Path(name).expanduser()
+        if path.exists():
+            raise InputError(f"{path} exists already; choose another name")
         write_json(path, {"model_path": chat.checkpoint.path, "messages": chat.messages})
-    except OSError as error:
-        raise InputError(f"{path} cannot be written ({error.strerror})") from None
+    except (OSError, RuntimeError, ValueError) as error:  # a name too long, ~nobody, a null byte, no room
+        raise InputError(f"/save {name[:80]}: cannot be written ({error})") from None
     note(f"[wrote {path}]")
 
 
 def open_history() -> Path | None:
-    """Line editing and earlier questions. Returns the file that keeps them, or None where there is no readline."""
+    """Line editing, and what was typed in earlier conversations. Returns the file that keeps it, None without one.
+
+    A plain text file of our own: the two libraries that Python's readline may be built with write different ones.
+    """
     try:
         import readline
     except ImportError:  # a Python built without it; everything else works
         return None
-    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    path = Path(state) / "domain-tokens" / "questions"
-    readline.set_history_length(HISTORY_LINES)
-    if path.is_file():
-        try:
-            readline.read_history_file(path)
-        except OSError as error:
-            note(f"[earlier questions cannot be read: {error.strerror}]")
+    try:
+        path = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "domain-tokens" / "questions"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines()[-HISTORY_LINES:]:
+            readline.add_history(line)
+    except (OSError, RuntimeError) as error:
+        note(f"[what is typed cannot be kept: {error}]")
+        return None
     return path
 
 
-def save_history(path: Path) -> None:
-    import readline
-
+def keep_in_history(path: Path, line: str) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        readline.write_history_file(path)
-        path.chmod(0o600)
+        with path.open("a", encoding="utf-8") as file:
+            file.write(f"{line}\n")
     except OSError as error:
-        note(f"[the questions of this conversation are not kept: {error.strerror}]")
+        note(f"[this line is not kept: {error.strerror}]")
 
 
 if __name__ == "__main__":

@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 from domain_tokens import generation
 from domain_tokens.checkpoints import open_checkpoint
 from domain_tokens.errors import InputError
-from domain_tokens.generation import ReplyStream, Sampling, fit_context, generate_replies, stream_reply
+from domain_tokens.generation import ReplyStream, fit_context, generate_replies, stream_reply
 from domain_tokens.prompt import prompt_text, question
+from domain_tokens.sampling import Sampling
 
 ROOT = Path(__file__).parent.parent
 QUESTION = "What is 7 times 8?"
@@ -103,11 +104,17 @@ class TestSampling:
 
     def test_top_p_of_one_and_no_top_k_leave_every_token_in(self):
         assert Sampling(0.7).settings() == {"do_sample": True, "temperature": 0.7, "top_k": 0, "top_p": 1.0}
+        assert Sampling(0.5, 5, 0.9).settings() == {"do_sample": True, "temperature": 0.5, "top_k": 5, "top_p": 0.9}
+
+    def test_the_coldest_and_hottest_temperatures_still_draw(self, checkpoint):
+        greedy = sampled(checkpoint, QUESTION, Sampling(None))
+        assert sampled(checkpoint, QUESTION, Sampling(0.01)) == greedy != sampled(checkpoint, QUESTION, Sampling(100.0))
 
     @pytest.mark.parametrize(
         ("wrong", "message"),
         [
-            ({"temperature": 0.0}, "temperature is 0.0, expected more than 0"),
+            ({"temperature": 0.0}, "temperature is 0.0, expected 0.01 to 100; greedy takes the likeliest"),
+            ({"temperature": 1e-40}, "temperature is 1e-40, expected 0.01"),
             ({"temperature": float("nan")}, "temperature is nan"),
             ({"temperature": float("inf")}, "temperature is inf"),
             ({"top_k": 0}, "top-k is 0, expected at least 1"),
@@ -143,7 +150,7 @@ class TestContext:
         assert len(ids_of(checkpoint, prompt_text(one_more, "<|endoftext|>"))) + 64 > 1024
 
     def test_a_question_too_long_by_itself_is_refused(self, checkpoint):
-        with pytest.raises(InputError, match="positions for the reply; ask a shorter one"):
+        with pytest.raises(InputError, match="the question has 1.* positions for the reply; make it shorter"):
             fit_context(checkpoint, question("red " * 1000), 64)
 
 
@@ -175,6 +182,7 @@ class TestCommand:
         assert shown["settings"] == {
             "greedy": False, "seed": 42, "max_new_tokens": 12, "temperature": 0.7, "top_k": 5, "top_p": None,
         }  # fmt: skip
+        assert [reply.pop("seed") for reply in shown["replies"]] == [42, 43]
         assert [set(reply) for reply in shown["replies"]] == [{"reply", "tokens", "mul_tokens", "finished"}] * 2
 
     def test_the_system_prompt_stands_in_front(self, toy_base, capsys, monkeypatch):
@@ -192,7 +200,7 @@ class TestCommand:
             self.run(toy_base, capsys, "--question", QUESTION, "--device", device)
 
     def test_a_question_longer_than_the_context_is_refused(self, toy_base, capsys):
-        with pytest.raises(InputError, match="ask a shorter one"):
+        with pytest.raises(InputError, match="make it shorter"):
             self.run(toy_base, capsys, "--question", "red " * 1100)
 
 
@@ -271,12 +279,16 @@ class TestChat:
         [
             ("/rest", r"/rest is no command \(did you mean /reset\?\)"),
             ("/temp", "expected a number, such as /temp 0.7"),
-            ("/temp 0", "temperature is 0.0, expected more than 0"),
-            ("/seed x", "/seed x: expected a number, such as /seed 1"),
+            ("/temp 0", "temperature is 0.0, expected 0.01 to 100"),
+            ("/seed 1e3", "/seed 1e3: expected a whole number, such as /seed 1"),
             ("/seed -1", "/seed is -1, expected 0 to"),
             ("/retry", "nothing was asked yet"),
             ("/save", "needs the name of a file"),
             ("/save /nowhere/chat.json", "cannot be written"),
+            ("/save ~nosuchuser/chat.json", "cannot be written"),
+            ("/save " + "x" * 300, "cannot be written"),
+            ("/save a\0b", "cannot be written"),
+            ("/system " + "red " * 1100, "the question and the system message have"),
             ("/reset now", "/reset takes nothing behind it"),
         ],
     )
@@ -287,18 +299,29 @@ class TestChat:
     def test_oldest_turns_are_left_out_with_a_word(self, chat, capsys):
         for i in range(6):
             chat.ask(f"{i} " + "red " * 300)
-        assert "left out: the conversation is longer than 1,024 tokens" in capsys.readouterr().err
+        assert "left out: with room for a reply, the conversation is longer than the model's 1,024 tokens" in (
+            capsys.readouterr().err
+        )
         assert chat.turns[0]["content"][0] != "0"
         assert chat.turns[-2]["content"][0] == "5"
 
     def test_a_question_that_does_not_fit_is_forgotten(self, chat):
         chat.ask("One?")
         before = list(chat.turns)
-        with pytest.raises(InputError, match="ask a shorter one"):
+        with pytest.raises(InputError, match="make it shorter"):
             chat.ask("red " * 1100)
         assert chat.turns == before
 
-    def test_ctrl_c_keeps_what_had_come(self, chat, monkeypatch, capsys):
+    def test_a_retry_that_fails_leaves_the_conversation_as_it_was(self, chat):
+        chat.ask("One?")
+        before = list(chat.turns)
+        chat.system = "red " * 1100
+        with pytest.raises(InputError, match="the question and the system message have"):
+            chat.retry()
+        assert chat.turns == before
+
+    @pytest.fixture
+    def interrupt_after_three(self, monkeypatch):
         original = generation.ReplyStream.put
 
         def put(stream, value):
@@ -307,11 +330,23 @@ class TestChat:
                 raise KeyboardInterrupt
 
         monkeypatch.setattr(generation.ReplyStream, "put", put)
+
+    def test_ctrl_c_keeps_and_shows_what_had_come(self, chat, checkpoint, interrupt_after_three, capsys):
+        chat.keeps_stopped = True
         chat.sampling = replace(chat.sampling, temperature=None)
         reply = chat.ask(QUESTION)
-        assert reply.tokens <= 3
-        assert chat.turns[-1] == {"role": "assistant", "content": reply.text}
+        expected = dict(generate_replies(checkpoint, [question(QUESTION)], 3, 1))[0].text
+        assert expected
+        assert reply.text == expected
+        assert chat.turns == [*question(QUESTION), {"role": "assistant", "content": expected}]
+        assert sys.stdout.getvalue() == f"{expected}\n"
         assert "[stopped]" in capsys.readouterr().err
+
+    def test_ctrl_c_ends_a_single_question(self, toy_base, interrupt_after_three, capsys):
+        command = ["--model-path", str(toy_base["mul_tokens"]), "--question", QUESTION, "--num-samples", "3"]
+        with pytest.raises(KeyboardInterrupt):
+            sample_sft.main(command)
+        assert "[2 of 3" not in capsys.readouterr().out
 
 
 class TestTerminal:
@@ -325,7 +360,14 @@ class TestTerminal:
         def start(*arguments):
             command = ["sample/sample_sft.py", "--model-path", str(toy_base["mul_tokens"]), "--interactive", *arguments]
             session = pexpect.spawn(
-                sys.executable, command, cwd=ROOT, env=environment, encoding="utf-8", timeout=60, dimensions=(24, 500)
+                sys.executable,
+                command,
+                cwd=ROOT,
+                env=environment,
+                encoding="utf-8",
+                codec_errors="replace",
+                timeout=60,
+                dimensions=(24, 500),
             )
             sessions.append(session)
             session.expect("\nUser: ")
@@ -352,22 +394,28 @@ class TestTerminal:
         session.expect_exact("[The conversation is forgotten.]")
         session.expect_exact("User: ")
         assert self.ask(session, QUESTION) == first
+        os.write(session.child_fd, b"What \xff is\r")  # no UTF-8
+        session.expect_exact("Assistant: ")
+        session.expect_exact("User: ")
+        session.sendline("/retry")
+        session.expect_exact("Assistant: ")
+        session.expect_exact("User: ")
         session.sendline("/nonsense")
         session.expect_exact("error: /nonsense is no command")
         session.expect_exact("User: ")
         session.sendline(f"/save {tmp_path}/chat.json")
         session.expect_exact("[wrote ")
-        assert len(json.loads((tmp_path / "chat.json").read_text())["messages"]) == 2
+        assert len(json.loads((tmp_path / "chat.json").read_text())["messages"]) == 4
         session.sendline("/quit")
         session.expect(pexpect.EOF)
         session.wait()
         assert session.exitstatus == 0
 
         session = start("--max-new-tokens", "900")
-        session.send("\x1b[A")  # the up-arrow: /quit; three more to the question
+        session.send("\x1b[A")  # the up-arrow: /quit; five more to the question
         session.expect_exact("/quit")
-        session.send("\x1b[A" * 3)
-        session.expect_exact(QUESTION)
+        session.send("\x1b[A" * 5)
+        session.expect_exact("is 7 times 8?")  # only what differs from the line before is drawn
         started = time.monotonic()
         session.send("\r")
         session.expect(r"Assistant: \S")
@@ -393,7 +441,9 @@ class TestTerminal:
         command = [sys.executable, "sample/sample_sft.py", "--model-path", str(toy_base["mul_tokens"])]
         shown = subprocess.run(
             [*command, "--interactive", "--greedy", "--max-new-tokens", "12"],
-            cwd=ROOT, input=f"{QUESTION}\n\n/reset\n{QUESTION}", capture_output=True, text=True, check=False,
+            cwd=ROOT, input=f"{QUESTION}\n\n/reset\n//help \udcff\n/reset\n{QUESTION}\n/nonsense\n{QUESTION}",
+            errors="surrogateescape", capture_output=True, text=True, check=False,
         )  # fmt: skip
-        reply = sampled(checkpoint, QUESTION, Sampling(None))
-        assert (shown.returncode, shown.stdout) == (0, f"{reply}\n{reply}\n")
+        reply, other = (sampled(checkpoint, text, Sampling(None)) for text in (QUESTION, "/help \ufffd"))
+        assert (shown.returncode, shown.stdout) == (2, f"{reply}\n{other}\n{reply}\n")
+        assert shown.stderr.splitlines()[-1] == "error: /nonsense is no command; /help lists them"
