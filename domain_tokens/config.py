@@ -51,10 +51,13 @@ class SftConfig:
     seed: int
     global_batch_size: int  # rows an optimizer step sees, over all processes and micro-batches
     data: DataConfig
+    micro_batch_tokens: int | None = None  # positions, padding included, that go through at a time; null: by device
     trainer: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self):
         _check("seed", self.seed, 0 <= self.seed < 2**32, "0 to 4294967295")
+        _check("micro_batch_tokens", self.micro_batch_tokens,
+               self.micro_batch_tokens is None or self.micro_batch_tokens > 0, "at least 1, or null")  # fmt: skip
         _check("global_batch_size", self.global_batch_size, self.global_batch_size > 0, "at least 1 row")
 
 
@@ -92,8 +95,8 @@ OWNED_TRAINER_FIELDS = {
     "output_dir": "--output-dir",
     "seed": "the key seed",
     "data_seed": "the key seed",
-    "gradient_accumulation_steps": "global_batch_size and per_device_train_batch_size",
-    "auto_find_batch_size": "global_batch_size and per_device_train_batch_size",
+    "gradient_accumulation_steps": "global_batch_size and micro_batch_tokens",
+    "auto_find_batch_size": "global_batch_size and micro_batch_tokens",
     "resume_from_checkpoint": "--resume",
     "restore_callback_states_from_checkpoint": "--resume",
     "remove_unused_columns": "the stage's data",

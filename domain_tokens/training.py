@@ -1,11 +1,11 @@
 """The part of supervised fine-tuning that must be identical in every stage and condition."""
 
-import dataclasses
 import itertools
 import os
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,6 +19,7 @@ from transformers.integrations import TensorBoardCallback
 from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import EvalLoopOutput
 
+from domain_tokens.batches import Collator, micro_batches, split_by_length
 from domain_tokens.checkpoints import Checkpoint, device_name, open_checkpoint, save_checkpoint, weights_digest
 from domain_tokens.config import Loaded, SftConfig, load
 from domain_tokens.data import Converter, Prepared, prepare_split, read_training_split, unusable_text
@@ -35,6 +36,10 @@ from domain_tokens.results import (
     write_json,
     write_text,
 )
+
+# Positions that go through a model at a time. A CPU is fastest where the rows of a part are of like length and its
+# activations stay in the cache (progress/2026-11-22-speed.md); a GPU wants work for all of it.
+CPU_TOKENS, GPU_TOKENS = 1024, 16384
 
 
 def decide_injection(condition: str, flag: bool | None) -> bool:
@@ -114,10 +119,15 @@ class RunTotals(TrainerCallback, ExportableState):
 
 
 class SftTrainer(Trainer):
-    """The Trainer, with an evaluation loss that does not depend on how rows are batched."""
+    """The Trainer, with losses that do not depend on how rows are laid out on the device.
 
-    def __init__(self, *args, **kwargs):
+    A batch of the Trainer's is the whole share of a process in an optimizer step. max_tokens: padded positions that
+    go through the model at a time; max_rows: rows, if that is a limit too.
+    """
+
+    def __init__(self, *args, max_tokens: int, max_rows: int | None, max_eval_rows: int | None, **kwargs):
         super().__init__(*args, **kwargs)
+        self.max_tokens, self.max_rows, self.max_eval_rows = max_tokens, max_rows, max_eval_rows
         self.add_callback(RunTotals())
 
     @property
@@ -130,9 +140,16 @@ class SftTrainer(Trainer):
         self.totals.tokens = self.totals.tokens + tokens  # a tensor: reading it here would stall a GPU at every step
         return batches, tokens
 
-    def training_step(self, *args, **kwargs):
-        loss = super().training_step(*args, **kwargs)  # once per micro-batch: its share of the step's loss
-        self.totals.loss = self.totals.loss + loss.detach().double()
+    def training_step(self, model, inputs, num_items_in_batch=None):
+        """Forward and backward over the step's rows, part by part. Returns the whole step's loss."""
+        parts = list(micro_batches(inputs, self.max_tokens, self.max_rows))
+        loss = 0.0
+        for i, part in enumerate(parts):
+            # Processes exchange gradients once a step, whatever number of parts each has.
+            is_last = i == len(parts) - 1
+            with nullcontext() if is_last else self.accelerator.no_sync(model):
+                loss = loss + super().training_step(model, part, num_items_in_batch)
+        self.totals.loss = self.totals.loss + loss.double()
         return loss
 
     @torch.no_grad()
@@ -140,15 +157,16 @@ class SftTrainer(Trainer):
         self, dataloader, description, prediction_loss_only=None, ignore_keys=None, metric_key_prefix="eval"
     ) -> EvalLoopOutput:
         """Mean loss per trained token over the whole set; the stock loop averages over batches."""
-        model = self.model.eval()
+        model, rows = self.model.eval(), dataloader.dataset
         total = torch.zeros(2, dtype=torch.float64, device=self.args.device)  # summed loss, tokens
-        for batch in dataloader:
+        groups = list(split_by_length(np.diff(rows.offsets), self.max_tokens, self.max_eval_rows))
+        for group in groups[self.args.process_index :: self.args.world_size]:
+            (batch,) = micro_batches(self.data_collator([rows[i] for i in group]), self.max_tokens)
             batch = self._prepare_inputs(batch)
             tokens = (batch["labels"][:, 1:] != IGNORED_LABEL).sum()
             with self.compute_loss_context_manager():
                 loss = model(**batch, num_items_in_batch=tokens).loss
             total += torch.stack([loss.double() * tokens, tokens.double()])
-            self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
         loss, tokens = self.accelerator.reduce(total).tolist()
         return EvalLoopOutput(None, None, {f"{metric_key_prefix}_loss": loss / tokens}, len(dataloader.dataset))
 
@@ -190,9 +208,11 @@ def make_trainer(checkpoint: Checkpoint, train: Prepared, val: Prepared, config:
     if config.global_batch_size % processes:
         raise InputError(f"global_batch_size {config.global_batch_size} cannot be split over {processes} processes")
     share = config.global_batch_size // processes
-    micro = min(wanted.pop("per_device_train_batch_size", share), share)
-    if micro < 1 or share % micro:
-        raise InputError(f"per_device_train_batch_size is {micro}, expected a divisor of {share} (rows per process)")
+    limits = {}
+    for name in ("per_device_train_batch_size", "per_device_eval_batch_size"):
+        limits[name] = wanted.pop(name, None)
+        if limits[name] is not None and limits[name] < 1:
+            raise InputError(f"{name} is {limits[name]}, expected at least 1 row at a time, or null for no such limit")
     on_gpu = torch.cuda.is_available() and not wanted.get("use_cpu")
     defaults = {
         "bf16": on_gpu and torch.cuda.is_bf16_supported() and not wanted.get("fp16"),
@@ -207,8 +227,8 @@ def make_trainer(checkpoint: Checkpoint, train: Prepared, val: Prepared, config:
             output_dir=str(output),
             seed=config.seed,
             data_seed=config.seed,
-            per_device_train_batch_size=micro,
-            gradient_accumulation_steps=share // micro,
+            per_device_train_batch_size=share,
+            gradient_accumulation_steps=1,
             remove_unused_columns=False,
             report_to="none",
             restore_callback_states_from_checkpoint=True,
@@ -222,6 +242,9 @@ def make_trainer(checkpoint: Checkpoint, train: Prepared, val: Prepared, config:
             train_dataset=train,
             eval_dataset=val if len(val) else None,
             data_collator=Collator(checkpoint.tokenizer.pad_token_id),
+            max_tokens=config.micro_batch_tokens or (GPU_TOKENS if on_gpu else CPU_TOKENS),
+            max_rows=limits["per_device_train_batch_size"],
+            max_eval_rows=limits["per_device_eval_batch_size"],
         )
         # Unusable settings show up when these are built; better now than when the folder has been touched.
         trainer.get_train_dataloader()
@@ -236,26 +259,6 @@ def make_trainer(checkpoint: Checkpoint, train: Prepared, val: Prepared, config:
     if trainer.is_world_process_zero():
         trainer.add_callback(TerminalCallback)
     return trainer
-
-
-@dataclasses.dataclass
-class Collator:
-    """Pad rows on the right to the longest of them. Padding has no loss and is not attended to."""
-
-    pad_id: int
-
-    def __call__(self, rows: list[dict[str, np.ndarray]]) -> dict[str, torch.Tensor]:
-        """input_ids, labels, attention_mask: int64, (rows, longest row)."""
-        shape = len(rows), max(len(row["input_ids"]) for row in rows)
-        input_ids = torch.full(shape, self.pad_id)
-        labels = torch.full(shape, IGNORED_LABEL)
-        attention_mask = torch.zeros(shape, dtype=torch.long)
-        for i, row in enumerate(rows):
-            length = len(row["input_ids"])
-            input_ids[i, :length] = torch.tensor(row["input_ids"])
-            labels[i, :length] = torch.tensor(row["labels"])
-            attention_mask[i, :length] = 1
-        return {"input_ids": input_ids, "labels": labels, "attention_mask": attention_mask}
 
 
 def train_and_save(
