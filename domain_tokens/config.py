@@ -66,13 +66,13 @@ class EvalConfig:
     """One evaluation: the probes, which are generated from the seed."""
 
     seed: int
-    batch_size: int  # prompts generated side by side
+    batch_size: int | None  # prompts generated side by side; null: as many as the device has room for
     max_new_tokens: int
     dtype: str
 
     def __post_init__(self):
         _check("seed", self.seed, 0 <= self.seed < 2**32, "0 to 4294967295")
-        _check("batch_size", self.batch_size, self.batch_size > 0, "at least 1")
+        _check("batch_size", self.batch_size, self.batch_size is None or self.batch_size > 0, "at least 1, or null")
         _check("max_new_tokens", self.max_new_tokens, self.max_new_tokens > 0, "at least 1")
         _check("dtype", self.dtype, self.dtype in DTYPES, " or ".join(DTYPES))
 

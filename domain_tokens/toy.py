@@ -143,7 +143,15 @@ def _plural(noun: str) -> str:
 
 
 def tokenizer(seed: int = 0):
-    """A byte-level BPE trained on toy texts; each digit is a token of its own, so numbers look alike everywhere."""
+    """The toy world's tokenizer."""
+    texts = [m["content"] for row in chats(2000, seed) for m in row["messages"]]
+    texts += [text for row in word_problems(2000, seed) for text in row.values()]
+    texts += ["User: ", "Assistant: ", "System: "] * 2000
+    return train_tokenizer(texts, TOKENIZER_SIZE)
+
+
+def train_tokenizer(texts: list[str], vocab_size: int):
+    """A byte-level BPE trained on texts; each digit is a token of its own, so numbers look alike everywhere."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -152,11 +160,8 @@ def tokenizer(seed: int = 0):
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
     backend.decoder = decoders.ByteLevel()
-    texts = [m["content"] for row in chats(2000, seed) for m in row["messages"]]
-    texts += [text for row in word_problems(2000, seed) for text in row.values()]
-    texts += ["User: ", "Assistant: ", "System: "] * 2000
     trainer = trainers.BpeTrainer(
-        vocab_size=TOKENIZER_SIZE,
+        vocab_size=vocab_size,
         special_tokens=["<|endoftext|>"],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,

@@ -1,0 +1,283 @@
+"""Measure training and evaluation against the reference recipe, side by side in one run.
+
+The reference trains rows padded to max_length with the Trainer's defaults, and evaluates batches of 32 in file order
+until the longest reply is done. Both sides see the same rows, weights and steps; the exit code is 1 if their losses or
+replies differ. Figures are medians over the repeats, tokens are real ones (padding does not count).
+
+Example:
+  uv run python scripts/benchmark.py --train-data data/gsm8k --max-length 512
+  uv run python scripts/benchmark.py --model-path outputs/toy/sft_gsm8k_baseline --questions data/gsm8k
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from domain_tokens.errors import InputError, RunError, one_line_usage_errors, run
+from domain_tokens.tables import aligned
+
+STEP_ROWS = 32
+TOY_VOCABULARY = 2000
+LOSS_TOLERANCE = {"cpu": 1e-4, "cuda": 1e-2}  # relative; bfloat16 sums differ with the layout
+# Dense bfloat16 peak of the tensor cores, floating-point operations a second, from NVIDIA's data sheets.
+PEAK_FLOPS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "RTX 4090": 165e12}
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument(
+        "--train-data", help="measure training on a GSM8K- or Tulu-like dataset: Hub id, folder or file"
+    )
+    parser.add_argument("--arch", choices=["toy", "gpt2-124m"], default="toy", help="random weights (default: toy)")
+    parser.add_argument("--tokenizer", help="Hub id or folder (default: for toy a BPE of the rows, else GPT-2's)")
+    parser.add_argument("--rows", type=int, default=512, help="training rows, in steps of 32 (default: 512)")
+    parser.add_argument("--max-length", type=int, default=512, help="longest row in tokens (default: 512)")
+    parser.add_argument("--model-path", help="measure the evaluation of this model")
+    parser.add_argument("--questions", help="questions for it: a GSM8K-like dataset with a test split")
+    parser.add_argument("--max-samples", type=int, default=200, help="how many questions (default: 200)")
+    parser.add_argument("--max-new-tokens", type=int, default=128, help="longest reply in tokens (default: 128)")
+    parser.add_argument("--repeats", type=int, default=3, help="measurements of each (default: 3)")
+    parser.add_argument("--output-path", help="write all figures to this JSON file")
+    args = one_line_usage_errors(parser).parse_args(argv)
+    if not args.train_data and not args.model_path:
+        raise InputError("give --train-data to measure training, --model-path to measure evaluation, or both")
+    if bool(args.model_path) != bool(args.questions):
+        raise InputError("--model-path and --questions belong together")
+    for name in ("rows", "max_length", "max_samples", "max_new_tokens", "repeats"):
+        least = {"rows": STEP_ROWS, "max_length": 2}.get(name, 1)
+        if getattr(args, name) < least:
+            raise InputError(f"--{name.replace('_', '-')} is {getattr(args, name)}, expected at least {least}")
+    return args
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse_args(argv)
+    print("Loading torch and transformers ...", flush=True)
+    from domain_tokens import results
+
+    figures = {}
+    if args.train_data:
+        figures["training"] = measure_training(args)
+    if args.model_path:
+        figures["evaluation"] = measure_evaluation(args)
+    if args.output_path:
+        import torch
+
+        from domain_tokens.checkpoints import device_name
+
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        about = {"arguments": vars(args), "environment": results.environment(device_name(device))}
+        results.write_json(Path(args.output_path), about | figures)
+        print(f"wrote {args.output_path}")
+    if wrong := [name for name, part in figures.items() if not part["agree"]]:
+        raise RunError(f"the two sides of {' and '.join(wrong)} do not agree, so their speeds cannot be compared")
+
+
+def measure_training(args: argparse.Namespace) -> dict:
+    import torch
+
+    checkpoint, rows = training_inputs(args)
+    on_gpu = torch.cuda.is_available()
+    start = {name: tensor.clone() for name, tensor in checkpoint.model.state_dict().items()}
+    sides = {"reference": reference_trainer, "ours": our_trainer}
+    seconds, losses, memory = ({name: [] for name in sides} for _ in range(3))
+    for repeat in range(args.repeats + 1):  # the first warms up and does not count
+        for name, make in sides.items():
+            checkpoint.model.load_state_dict(start)
+            with tempfile.TemporaryDirectory() as folder:
+                trainer = make(checkpoint, rows, args.max_length, Path(folder))
+                if on_gpu:
+                    torch.cuda.reset_peak_memory_stats()
+                    torch.cuda.synchronize()
+                began = time.perf_counter()
+                loss = trainer.train().training_loss
+                if on_gpu:
+                    torch.cuda.synchronize()
+            if repeat:
+                seconds[name].append(time.perf_counter() - began)
+                losses[name].append(loss)
+                memory[name].append(torch.cuda.max_memory_allocated() if on_gpu else None)
+                print(f"training, {name}, {repeat} of {args.repeats}: {seconds[name][-1]:.1f} s", flush=True)
+    tokens = len(rows.ids)
+    fill = tokens / (len(rows) * args.max_length)
+    speed = {name: tokens / statistics.median(values) for name, values in seconds.items()}
+    rate = flops_per_token(checkpoint.model, tokens / len(rows)) / peak_flops() if on_gpu and peak_flops() else None
+    loss = {name: statistics.median(values) for name, values in losses.items()}
+    table = [("training", "real tokens/s", "loss", "peak GPU memory", "MFU")]
+    for name in sides:
+        peak = f"{max(memory[name]) / 1e9:.1f} GB" if on_gpu else "-"
+        table.append(
+            (name, f"{speed[name]:,.0f}", f"{loss[name]:.5f}", peak, f"{speed[name] * rate:.1%}" if rate else "-")
+        )
+    ratio = speed["ours"] / speed["reference"]
+    print(f"\n{aligned(table, left=(0,))}\n")
+    print(f"{len(rows)} rows of {tokens:,} tokens, {fill:.1%} of the reference's positions: 1 / fill is {1 / fill:.2f}")
+    print(f"ratio {ratio:.2f}\n")
+    tolerance = LOSS_TOLERANCE["cuda" if on_gpu else "cpu"] * loss["reference"]
+    return {
+        "tokens_per_second": speed, "ratio": ratio, "fill": fill, "loss": loss, "seconds": seconds,
+        "peak_memory": memory, "mfu": {name: speed[name] * rate for name in sides} if rate else None,
+        "agree": abs(loss["ours"] - loss["reference"]) <= tolerance,
+    }  # fmt: skip
+
+
+def training_inputs(args: argparse.Namespace):
+    """A model with random weights, and whole optimizer steps of rows."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    from domain_tokens import data, sources, toy
+    from domain_tokens.checkpoints import Checkpoint
+
+    split = data.open_rows(args.train_data, "main" if args.train_data == "openai/gsm8k" else None, "train")
+    conversations = []
+    for i in range(len(split)):
+        try:
+            row = split.read(i)
+            conversations.append((data.gsm8k_conversation if "answer" in row else data.tulu_conversation)(row))
+        except data.UnusableRow:
+            continue
+        if len(conversations) == 2 * args.rows:  # some may be dropped
+            break
+    if args.tokenizer or args.arch != "toy":
+        tokenizer = sources.load_tokenizer(args.tokenizer or sources.GPT2_HUB_ID)
+        tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    else:
+        texts = [message["content"] for conversation in conversations for message in conversation]
+        tokenizer = toy.train_tokenizer(texts, TOY_VOCABULARY)
+    if args.arch == "toy":
+        model = toy.model(len(tokenizer), tokenizer.eos_token_id)
+    else:
+        model = GPT2LMHeadModel(GPT2Config(vocab_size=len(tokenizer), resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0))
+    model.loss_type = "ForCausalLM"
+    rows = data.prepare(iter(conversations), tokenizer, args.max_length, "assistant", inject_facts=False)
+    if len(rows) < args.rows:
+        raise InputError(f"{args.train_data} has {len(rows)} usable rows, expected {args.rows}; give --rows")
+    count = args.rows // STEP_ROWS * STEP_ROWS
+    end = int(rows.offsets[count])
+    rows = data.Prepared(rows.ids[:end], rows.labels[:end], rows.offsets[: count + 1], 0, 0, rows.injected)
+    return Checkpoint("benchmark", model, tokenizer, "baseline", [{"stage": "start"}], ""), rows
+
+
+SETTINGS = {"num_train_epochs": 1, "learning_rate": 1e-4, "logging_strategy": "no", "save_strategy": "no"}
+
+
+def reference_trainer(checkpoint, rows, max_length: int, folder: Path):
+    """Rows padded to max_length, 8 at a time as is the Trainer's default, 32 a step."""
+    import torch
+    from transformers import PrinterCallback, ProgressCallback, Trainer, TrainingArguments
+
+    from domain_tokens.batches import Collator
+    from domain_tokens.prompt import IGNORED_LABEL
+
+    collate = Collator(checkpoint.tokenizer.pad_token_id)
+    fillers = {"input_ids": collate.pad_id, "labels": IGNORED_LABEL, "attention_mask": 0}
+
+    def collate_to_max_length(batch):
+        padded = collate(batch)
+        missing = max_length - padded["input_ids"].shape[1]
+        return {key: torch.nn.functional.pad(value, (0, missing), value=fillers[key]) for key, value in padded.items()}
+
+    arguments = TrainingArguments(
+        **SETTINGS, output_dir=str(folder), seed=42, gradient_accumulation_steps=STEP_ROWS // 8, report_to="none",
+        remove_unused_columns=False, bf16=torch.cuda.is_available(), disable_tqdm=True,
+        dataloader_pin_memory=torch.cuda.is_available(),
+    )  # fmt: skip
+    trainer = Trainer(checkpoint.model, arguments, train_dataset=rows, data_collator=collate_to_max_length)
+    for stock in (ProgressCallback, PrinterCallback):
+        trainer.remove_callback(stock)
+    return trainer
+
+
+def our_trainer(checkpoint, rows, max_length: int, folder: Path):
+    from domain_tokens import config, data, training
+
+    recipe = config.SftConfig(
+        42, STEP_ROWS, config.DataConfig("benchmark", None, max_length, None, 0), trainer=SETTINGS
+    )
+    nothing = data.prepare(iter(()), checkpoint.tokenizer, max_length, "assistant", inject_facts=False)
+    trainer = training.make_trainer(checkpoint, rows, nothing, recipe, folder)
+    trainer.remove_callback(training.TerminalCallback)
+    return trainer
+
+
+def flops_per_token(model, row_length: float) -> float:
+    """Forward and backward: 6 a weight that multiplies, and 6 for attention a layer, column and position seen.
+
+    Chowdhery et al., PaLM (2022), appendix B, with causal attention seeing half of a row on average.
+    """
+    config = model.config
+    weights = sum(
+        p.numel() for name, p in model.named_parameters() if "wpe" not in name
+    )  # tied wte is the output layer
+    return 6 * weights + 6 * config.num_hidden_layers * config.hidden_size * row_length
+
+
+def peak_flops() -> float | None:
+    import torch
+
+    name = torch.cuda.get_device_name()
+    return next((flops for known, flops in PEAK_FLOPS.items() if known in name), None)
+
+
+def measure_evaluation(args: argparse.Namespace) -> dict:
+    from domain_tokens import data, evaluation
+    from domain_tokens.checkpoints import open_checkpoint, place
+    from domain_tokens.generation import generate_replies
+    from domain_tokens.prompt import question
+
+    checkpoint = open_checkpoint(args.model_path, None)
+    place(checkpoint)
+    questions, _ = evaluation.gsm8k_questions(data.open_rows(args.questions, "main", "test"))
+    conversations = [question(asked.text) for asked in questions[: args.max_samples]]
+
+    def ours():
+        found = dict(generate_replies(checkpoint, conversations, args.max_new_tokens, None))
+        return [found[i].text for i in range(len(conversations))]
+
+    sides = {"reference": lambda: reference_replies(checkpoint, conversations, args.max_new_tokens), "ours": ours}
+    seconds, replies = {name: [] for name in sides}, {}
+    for repeat in range(1, args.repeats + 1):
+        for name, generate in sides.items():
+            began = time.perf_counter()
+            replies[name] = generate()
+            seconds[name].append(time.perf_counter() - began)
+            print(f"evaluation, {name}, {repeat} of {args.repeats}: {seconds[name][-1]:.1f} s", flush=True)
+    same = sum(ours == reference for ours, reference in zip(replies["ours"], replies["reference"], strict=True))
+    median = {name: statistics.median(values) for name, values in seconds.items()}
+    ratio = median["reference"] / median["ours"]
+    table = [
+        ("evaluation", "questions", "seconds"),
+        *((name, str(len(conversations)), f"{median[name]:.2f}") for name in sides),
+    ]
+    print(f"\n{aligned(table, left=(0,))}\n\n{same} of {len(conversations)} replies are the same\nratio {ratio:.2f}\n")
+    return {"seconds": seconds, "ratio": ratio, "same_replies": same, "agree": same == len(conversations)}
+
+
+def reference_replies(checkpoint, conversations, max_new_tokens: int) -> list[str]:
+    """transformers' own generate on 32 prompts at a time in file order, each batch until its longest is done."""
+    import torch
+
+    from domain_tokens.generation import cut_to_reply, left_padded
+    from domain_tokens.prompt import STOP_STRING, prompt_text
+
+    tokenizer, model = checkpoint.tokenizer, checkpoint.model
+    replies = []
+    for first in range(0, len(conversations), 32):
+        texts = [prompt_text(messages, tokenizer.eos_token) for messages in conversations[first : first + 32]]
+        prompts = tokenizer(texts, add_special_tokens=False)["input_ids"]
+        input_ids, attention_mask = left_padded(prompts, tokenizer.pad_token_id, model.device)
+        with torch.inference_mode():
+            output = model.generate(
+                input_ids=input_ids, attention_mask=attention_mask, max_new_tokens=max_new_tokens, do_sample=False,
+                stop_strings=STOP_STRING, tokenizer=tokenizer,
+            )  # fmt: skip
+        replies += [cut_to_reply(checkpoint, ids).text for ids in output[:, input_ids.shape[1] :].tolist()]
+    return replies
+
+
+if __name__ == "__main__":
+    run(main)

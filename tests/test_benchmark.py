@@ -1,0 +1,67 @@
+"""The benchmark in small: both sides of each measurement agree, and a disagreement is an error."""
+
+import json
+
+import benchmark
+import pytest
+
+from domain_tokens import generation
+from domain_tokens.errors import InputError, RunError
+
+TRAINING = ["--rows", "32", "--max-length", "64", "--repeats", "1"]
+
+
+def test_training_is_measured_with_equal_losses(toy_data, tmp_path, capsys):
+    output = tmp_path / "speed.json"
+    benchmark.main(["--train-data", str(toy_data / "gsm8k"), *TRAINING, "--output-path", str(output)])
+    training = json.loads(output.read_text())["training"]
+    assert training["agree"] is True
+    assert training["loss"]["ours"] == pytest.approx(training["loss"]["reference"], rel=1e-4)
+    assert training["ratio"] == pytest.approx(
+        training["tokens_per_second"]["ours"] / training["tokens_per_second"]["reference"]
+    )
+    assert 0 < training["fill"] < 1
+    assert f"ratio {training['ratio']:.2f}" in capsys.readouterr().out
+
+
+def test_evaluation_is_measured_with_equal_replies(toy_base, toy_data, capsys):
+    asked = ["--model-path", str(toy_base["baseline"]), "--questions", str(toy_data / "gsm8k"), "--max-samples", "5"]
+    benchmark.main([*asked, "--max-new-tokens", "8", "--repeats", "1"])
+    assert "5 of 5 replies are the same" in capsys.readouterr().out
+
+
+def test_sides_that_do_not_agree_are_an_error(toy_base, toy_data, monkeypatch):
+    monkeypatch.setattr(benchmark, "reference_replies", lambda *args: ["something else"] * 5)
+    asked = ["--model-path", str(toy_base["baseline"]), "--questions", str(toy_data / "gsm8k"), "--max-samples", "5"]
+    with pytest.raises(RunError, match="the two sides of evaluation do not agree"):
+        benchmark.main([*asked, "--max-new-tokens", "8", "--repeats", "1"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "give --train-data to measure training"),
+        (["--model-path", "x"], "--model-path and --questions belong together"),
+        (["--train-data", "x", "--rows", "8"], "--rows is 8, expected at least 32"),
+        (["--train-data", "x", "--repeats", "0"], "--repeats is 0, expected at least 1"),
+    ],
+)
+def test_wrong_flags_are_refused(arguments, message):
+    with pytest.raises(InputError, match=message):
+        benchmark.main(arguments)
+
+
+def test_a_sequence_that_has_ended_leaves_the_batch(toy_base):
+    """What the others say does not depend on it."""
+    from domain_tokens.checkpoints import open_checkpoint
+    from domain_tokens.prompt import question
+
+    checkpoint = open_checkpoint(str(toy_base["baseline"]), None)
+    conversations = [question("red " * i) for i in range(1, 9)]
+    alone = {i: dict(generation.generate_replies(checkpoint, [conversations[i]], 20, 1))[0] for i in range(8)}
+    # the model is random: let whatever it says most often end a reply, so that some end early
+    said = [token for i in range(8) for token in checkpoint.tokenizer.encode(alone[i].text, add_special_tokens=False)]
+    checkpoint.tokenizer.eos_token = checkpoint.tokenizer.convert_ids_to_tokens(max(set(said), key=said.count))
+    alone = {i: dict(generation.generate_replies(checkpoint, [conversations[i]], 20, 1))[0] for i in range(8)}
+    assert len({reply.tokens for reply in alone.values()}) > 1
+    assert dict(generation.generate_replies(checkpoint, conversations, 20, None)) == alone
