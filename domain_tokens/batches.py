@@ -17,7 +17,7 @@ Batch = dict[str, torch.Tensor]
 
 @dataclass
 class Collator:
-    """Pad rows on the right to the longest of them. Padding has no loss and is not attended to."""
+    """Pad rows on the right to the longest of them. Padding has no loss; the mask tells where each row ends."""
 
     pad_id: int
 

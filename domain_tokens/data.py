@@ -24,6 +24,7 @@ from domain_tokens.config import DataConfig
 from domain_tokens.errors import InputError
 from domain_tokens.inject import inject_counted
 from domain_tokens.prompt import IGNORED_LABEL, ROLES, Message, encode, labels
+from domain_tokens.results import HUB_ID
 from domain_tokens.tokens import FACT_TOKENS
 
 Row = dict[str, Any]
@@ -32,7 +33,6 @@ UNUSABLE_LIMIT = 0.01  # share of a file's rows; more means the file is not what
 VALIDATION_LIMIT = 5  # at most one usable row in five validates, however small the file
 
 _SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".parquet")
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _BAR_DELAY = 3  # seconds; what is quicker needs no bar
 _CHUNK = 512  # rows tokenised at a time: enough to keep the tokenizer's threads busy
 
@@ -60,7 +60,7 @@ def open_rows(dataset: str, subset: str | None, split: str) -> Rows:
         return _open_files(_split_files(path, split))
     if path.is_file():
         return _open_files([path])
-    if not _HUB_ID.fullmatch(dataset) or dataset.endswith(_SUFFIXES):
+    if not HUB_ID.fullmatch(dataset) or dataset.endswith(_SUFFIXES):
         raise InputError(f"dataset {dataset} does not exist; expected a folder, a file or a Hub id like owner/name")
     return _open_hub(dataset, subset, split)
 

@@ -214,7 +214,7 @@ def stream_reply(
     stream: ReplyStream,
 ) -> Reply:
     """Generate one reply into `stream`. The same seed gives the same reply, whatever was generated before."""
-    tokenizer, model = checkpoint.tokenizer, checkpoint.model
+    model = checkpoint.model
     torch.manual_seed(seed)
     model.eval()
     prompt = torch.tensor([_prompt_ids(checkpoint, messages)], device=model.device)
@@ -224,10 +224,8 @@ def stream_reply(
                 input_ids=prompt,
                 attention_mask=torch.ones_like(prompt),
                 max_new_tokens=max_new_tokens,
-                eos_token_id=tokenizer.eos_token_id,
-                pad_token_id=tokenizer.pad_token_id,
                 stop_strings=STOP_STRING,
-                tokenizer=tokenizer,
+                tokenizer=checkpoint.tokenizer,
                 streamer=stream,
                 **sampling.settings(),
             )

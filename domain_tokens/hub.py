@@ -31,9 +31,6 @@ _SILENCE_LIMIT = 60  # seconds without a byte before a connection counts as lost
 
 def prepare_client(say: Callable[[str], None]) -> None:
     """Before the first use of the Hub: a limit to its client's patience, and `say` hears of every retry."""
-    token = get_token()
-    if token is not None and not re.fullmatch(r"[!-~]+", token):  # it would be quoted in an error about the header
-        raise RunError(f"the saved token or HF_TOKEN holds characters that no token has; {LOG_IN}")
     set_client_factory(_Client)
     logger = logging.getLogger("huggingface_hub")
     logger.handlers = [_Notes(say)]
@@ -68,6 +65,9 @@ class HubUnreachable(RunError):
 @contextmanager
 def hub_errors(doing: str) -> Iterator[None]:
     """Turn whatever the Hub's clients raise into one RunError that names what was being done and the remedy."""
+    token = get_token()
+    if token is not None and not re.fullmatch(r"[!-~]+", token):  # it would be quoted in an error about the header
+        raise HubUnreachable(f"{doing}: the saved token or HF_TOKEN holds characters that no token has; {LOG_IN}")
     try:
         yield
     except (httpx2.HTTPError, OSError, RuntimeError, ValueError, KeyError, TypeError) as error:

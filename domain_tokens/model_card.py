@@ -16,10 +16,9 @@ from domain_tokens.checkpoints import Checkpoint
 from domain_tokens.config import RegistryConfig
 from domain_tokens.errors import InputError
 from domain_tokens.prompt import prompt_text, question
-from domain_tokens.results import GSM8K_EVAL, PROBES_EVAL, RESOLVED_CONFIG, read_json
+from domain_tokens.results import GSM8K_EVAL, HUB_ID, PROBES_EVAL, RESOLVED_CONFIG, read_json
 from domain_tokens.transfer import RESULTS_OF
 
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _GSM8K = "openai/gsm8k"
 _CONDITIONS = {
     "baseline": "the condition **baseline**: the fact tokens are in its vocabulary, and no training text holds one",
@@ -50,7 +49,7 @@ def _model_card(checkpoint: Checkpoint, folder: Path, repo_id: str, license_id: 
     evaluations = find_evaluations(folder, checkpoint.weights)
     results_name = RESULTS_OF.get(checkpoint.lineage[-1]["stage"])
     stages = [stage for stage in checkpoint.lineage if "dataset" in stage]
-    datasets = [stage["dataset"] for stage in stages if _HUB_ID.fullmatch(stage["dataset"])]
+    datasets = [stage["dataset"] for stage in stages if HUB_ID.fullmatch(stage["dataset"])]
     data = ModelCardData(
         license=license_id,
         language="en",
@@ -83,7 +82,7 @@ def _base_model(checkpoint: Checkpoint, repo_id: str, others: Mapping, registry:
     parent = others.get((checkpoint.condition, checkpoint.lineage[-1].get("start_weights")))
     if parent not in (None, repo_id):
         return parent
-    if _HUB_ID.fullmatch(source := checkpoint.lineage[0].get("source") or ""):
+    if HUB_ID.fullmatch(source := checkpoint.lineage[0].get("source") or ""):
         return source
     owner, _, repo = repo_id.partition("/")
     before = {"sft_gsm8k": "sft_tulu", "sft_tulu": "pretrained"}
@@ -153,7 +152,7 @@ def _dataset(name: str, evaluation: dict[str, Any]) -> dict[str, str | None]:
 
 
 def _introduction(checkpoint: Checkpoint, is_trained: bool) -> str:
-    size = sum(parameter.numel() for parameter in checkpoint.model.parameters()) / 1e6
+    size = checkpoint.model.num_parameters() / 1e6
     kind = "after supervised fine-tuning" if is_trained else "before any fine-tuning"
     return (
         f"A {checkpoint.model.config.model_type} causal language model of {size:.1f}M parameters and a context of "

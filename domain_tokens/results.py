@@ -7,6 +7,7 @@ folder with its results file is complete.
 import json
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Iterable
 from importlib.metadata import version
@@ -24,6 +25,9 @@ RESOLVED_CONFIG = "resolved_config.yaml"
 UNFINISHED = "unfinished_run.json"  # the settings of a run that has not written its results yet
 MODEL_FILES = ("config.json", "model.safetensors", TULU_RESULTS, GSM8K_SFT_RESULTS, RECORD_NAME)
 GSM8K_EVAL, PROBES_EVAL = "gsm8k", "arithmetic"  # {name}_results.json and {name}_predictions.jsonl
+
+# A dataset or model on the Hub, with its owner.
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 _LIBRARIES = ("torch", "transformers", "datasets", "accelerate", "tokenizers", "numpy")
 

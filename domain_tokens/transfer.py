@@ -34,7 +34,7 @@ if TYPE_CHECKING:  # torch comes with it, and listing models needs none
 CARD_NAME = "README.md"
 # What a user of a model needs, and all that ever goes up or comes down: no optimizer, no logs, nothing pickled, and
 # no file that happened to lie in the folder.
-MODEL_FILES = (
+PUBLISHED_FILES = (
     "config.json", "generation_config.json", "model.safetensors",
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
     "vocab.json", "merges.txt", "tokenizer.model", "chat_template.jinja",
@@ -66,22 +66,20 @@ def look_up(api: HfApi, repo_id: str, revision: str | None = None, include_check
     with hub_errors(f"looking up {repo_id}"):
         try:
             info = patiently(api.model_info, repo_id, revision=revision)
-        except GatedRepoError:
-            raise
-        except (RepositoryNotFoundError, RevisionNotFoundError):
+        except (RepositoryNotFoundError, RevisionNotFoundError) as error:
+            if isinstance(error, GatedRepoError):  # it is there, and its owner can open it
+                raise
             return None
         entries = api.list_repo_tree(repo_id, recursive=True, revision=info.sha)
         files = {entry.path: entry for entry in entries if isinstance(entry, RepoFile)}
-    wanted = [*MODEL_FILES, CARD_NAME]
+    wanted = [*PUBLISHED_FILES, CARD_NAME]
     if "model.safetensors" not in files:  # other people's models may come in several files
         wanted += [path for path in files if _SHARD.fullmatch(path)]
     if include_checkpoints:
         wanted += [path for path in files if _CHECKPOINT_FILE.fullmatch(path)]
-    return Remote(repo_id, info.sha, sorted((files[path] for path in wanted if path in files), key=_file_size))
-
-
-def _file_size(file: RepoFile) -> int:
-    return file.size
+    return Remote(
+        repo_id, info.sha, sorted((files[path] for path in wanted if path in files), key=lambda file: file.size)
+    )
 
 
 def is_here(folder: Path) -> bool:
@@ -210,7 +208,7 @@ def check_publishable(path: str) -> "Checkpoint":
 def files_to_publish(checkpoint: "Checkpoint", folder: Path, card: str) -> dict[str, Path | bytes]:
     """What goes up, by its path in the repository. The card is made for the Hub and not written to the folder."""
     others = set(RESULTS_OF.values()) - {RESULTS_OF.get(checkpoint.lineage[-1]["stage"])}  # of an earlier stage
-    present = [name for name in MODEL_FILES if name not in others and (folder / name).is_file()]
+    present = [name for name in PUBLISHED_FILES if name not in others and (folder / name).is_file()]
     return {CARD_NAME: card.encode()} | {name: folder / name for name in present}
 
 
@@ -231,7 +229,7 @@ def publish(api: HfApi, repo_id: str, files: Mapping[str, Path | bytes], private
     with hub_errors(f"uploading to {repo_id}"):
         there = {entry.path: entry for entry in api.list_repo_tree(repo_id) if isinstance(entry, RepoFile)}
         changed = [name for name, content in files.items() if name not in there or not _is_same(content, there[name])]
-        stale = [name for name in MODEL_FILES if name in there and name not in files]
+        stale = [name for name in PUBLISHED_FILES if name in there and name not in files]
 
         def commit() -> None:
             added = [CommitOperationAdd(name, files[name]) for name in changed]

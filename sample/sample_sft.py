@@ -73,14 +73,13 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
-def check_text(name: str, text: str) -> str:
+def check_text(name: str, text: str) -> None:
     if not text.strip():
         raise InputError(f"{name} is empty, expected some text")
     try:
         text.encode()
     except UnicodeEncodeError:
         raise InputError(f"{name} is not valid UTF-8 text") from None
-    return text
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -91,7 +90,7 @@ def main(argv: list[str] | None = None) -> None:
 
     checkpoint = open_checkpoint(args.model_path, args.condition)
     device = place(checkpoint, args.device)
-    size = sum(parameter.numel() for parameter in checkpoint.model.parameters()) / 1e6
+    size = checkpoint.model.num_parameters() / 1e6
     note(f"{checkpoint.condition}, {size:.1f}M parameters, on {device}; {args.sampling}, seed {args.seed}")
     chat = Chat(checkpoint, args.sampling, args.seed, args.max_new_tokens, args.system_prompt, Screen(args.raw))
     if args.interactive:
@@ -147,9 +146,9 @@ class Chat:
         asked = [*self.messages, {"role": "user", "content": question}]
         messages, dropped, room = fit_context(self.checkpoint, asked, self.max_new_tokens)
         if dropped:
-            turns = "The oldest turn was" if dropped == 1 else f"The {dropped} oldest turns were"
+            oldest = "The oldest turn was" if dropped == 1 else f"The {dropped} oldest turns were"
             positions = f"the model's {self.checkpoint.context:,} tokens"
-            note(f"[{turns} left out: with room for a reply, the conversation is longer than {positions}.]")
+            note(f"[{oldest} left out: with room for a reply, the conversation is longer than {positions}.]")
         stream = ReplyStream(self.checkpoint, self.screen.show if is_shown else lambda text: None)
         if is_shown and self.screen.is_terminal:
             print("Assistant: ", end="", flush=True)
@@ -161,7 +160,7 @@ class Chat:
                 print(flush=True)
                 raise
             was_stopped = True
-        if was_stopped:
+        if was_stopped:  # not in the handler: a second Ctrl-C here gives the turn up and leaves the conversation whole
             stream.end()
         reply = stream.reply()
         self.seed = (self.seed + 1) % 2**32

@@ -125,7 +125,7 @@ def show(api, registry, root: Path, revision: str | None) -> None:
             else:
                 there, size = ("no", 0) if remote is None else ("yes", remote.size)
         if here and not size:
-            size = sum(path.stat().st_size for path in folder.iterdir() if path.name in transfer.MODEL_FILES)
+            size = sum(path.stat().st_size for path in folder.iterdir() if path.name in transfer.PUBLISHED_FILES)
         cells.append((str(folder), "yes" if here else "no", repo_id, there, readable_size(size) if size else ""))
     print(aligned(cells, left=range(4)))
     if failure is not None:

@@ -367,7 +367,7 @@ class Handler(BaseHTTPRequestHandler):
         repo = self.repo(kind, repo_id, write=True)
         head = self.at(repo, revision)
         if revision != "main" or "create_pr" in self.query:
-            raise NotImplementedError("only main can be committed to")
+            raise ValueError("only main can be committed to")
         files, title = dict(head.files), ""
         for line in self.body.splitlines():
             entry = json.loads(line)
@@ -390,7 +390,7 @@ class Handler(BaseHTTPRequestHandler):
                         refuse(404, "A file with this name doesn't exist", "EntryNotFound")
                     files = {name: file for name, file in files.items() if name not in gone}
                 case key:
-                    raise NotImplementedError(key)
+                    raise ValueError(f"unknown operation {key}")
         sha = repo.commit(title, files).sha
         return Reply({"success": True, "commitOid": sha, "commitUrl": f"{self.hub.url}/{repo.place}/commit/{sha}"})
 

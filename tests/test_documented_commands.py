@@ -16,7 +16,7 @@ from conftest import CONDITIONS, read_jsonl
 from huggingface_hub import ModelCard
 from loopback_hub import LoopbackHub, gsm8k_dataset, tulu_dataset
 
-from domain_tokens.transfer import MODEL_FILES
+from domain_tokens.transfer import PUBLISHED_FILES
 
 ROOT = Path(__file__).parent.parent
 OWNER = "zhengpu-berkeley"
@@ -117,8 +117,8 @@ def test_uploads_are_byte_identical_and_their_cards_readable(world):
     for name in ("sft_tulu_baseline", "hf_baseline_10b", "hf_mul_tokens_10b"):
         there, here = hub.files(f"OWNER/{REPOS[name]}"), machine.folder / "outputs" / name
         assert {"model.safetensors", "tokenizer.json", "domain_tokens.json"} < there.keys()
-        assert there.keys() <= {*MODEL_FILES, "README.md", ".gitattributes"}
-        for path in there.keys() & set(MODEL_FILES):
+        assert there.keys() <= {*PUBLISHED_FILES, "README.md", ".gitattributes"}
+        for path in there.keys() & set(PUBLISHED_FILES):
             assert there[path] == (here / path).read_bytes(), path
         data = ModelCard(there["README.md"].decode()).data
         assert data.to_dict()["library_name"] == "transformers"
@@ -148,7 +148,7 @@ def test_another_machine_lists_and_fetches_them_all(world):
         fetched = {path.name: path.read_bytes() for path in (new.folder / "outputs" / name).iterdir()}
         assert fetched.pop("README.md") == hub.files(f"{OWNER}/{REPOS[name]}")["README.md"]
         assert fetched == {path: (machine.folder / "outputs" / name / path).read_bytes() for path in fetched}
-        assert fetched.keys() <= set(MODEL_FILES)
+        assert fetched.keys() <= set(PUBLISHED_FILES)
 
 
 CONTRACT = """
