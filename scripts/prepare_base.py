@@ -66,9 +66,8 @@ def main(argv: list[str] | None = None) -> None:
     start |= {"commit": where["commit"], "dirty": where["dirty"]}
     checkpoints.save_checkpoint(output, model, tokenizer, args.condition, [start])
     checkpoints.open_checkpoint(str(output), args.condition)  # what was written is what will be opened
-    print(
-        f"{model.num_parameters() / 1e6:.1f}M parameters, {len(tokenizer):,} tokens, {added} of them new, checked: {output}"
-    )
+    size = model.num_parameters() / 1e6
+    print(f"{size:.1f}M parameters, {len(tokenizer):,} tokens, {added} of them new, checked: {output}")
 
 
 if __name__ == "__main__":
