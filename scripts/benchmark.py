@@ -13,6 +13,7 @@ import argparse
 import statistics
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 from domain_tokens.errors import InputError, RunError, one_line_usage_errors, run
@@ -36,10 +37,12 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--tokenizer", help="Hub id or folder (default: for toy a BPE of the rows, else GPT-2's)")
     parser.add_argument("--rows", type=int, default=512, help="training rows, in steps of 32 (default: 512)")
     parser.add_argument("--max-length", type=int, default=512, help="longest row in tokens (default: 512)")
+    parser.add_argument("--micro-batch-tokens", type=int, help="as in the recipes (default: by device)")
     parser.add_argument("--model-path", help="measure the evaluation of this model")
     parser.add_argument("--questions", help="questions for it: a GSM8K-like dataset with a test split")
     parser.add_argument("--max-samples", type=int, default=200, help="how many questions (default: 200)")
     parser.add_argument("--max-new-tokens", type=int, default=128, help="longest reply in tokens (default: 128)")
+    parser.add_argument("--batch-size", type=int, help="prompts side by side (default: by device)")
     parser.add_argument("--repeats", type=int, default=3, help="measurements of each (default: 3)")
     parser.add_argument("--output-path", help="write all figures to this JSON file")
     args = one_line_usage_errors(parser).parse_args(argv)
@@ -47,9 +50,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         raise InputError("give --train-data to measure training, --model-path to measure evaluation, or both")
     if bool(args.model_path) != bool(args.questions):
         raise InputError("--model-path and --questions belong together")
-    for name in ("rows", "max_length", "max_samples", "max_new_tokens", "repeats"):
+    for name in ("rows", "max_length", "micro_batch_tokens", "max_samples", "max_new_tokens", "batch_size", "repeats"):
         least = {"rows": STEP_ROWS, "max_length": 2}.get(name, 1)
-        if getattr(args, name) < least:
+        if getattr(args, name) is not None and getattr(args, name) < least:
             raise InputError(f"--{name.replace('_', '-')} is {getattr(args, name)}, expected at least {least}")
     return args
 
@@ -83,7 +86,7 @@ def measure_training(args: argparse.Namespace) -> dict:
     checkpoint, rows = training_inputs(args)
     on_gpu = torch.cuda.is_available()
     start = {name: tensor.clone() for name, tensor in checkpoint.model.state_dict().items()}
-    sides = {"reference": reference_trainer, "ours": our_trainer}
+    sides = {"reference": reference_trainer, "ours": partial(our_trainer, tokens=args.micro_batch_tokens)}
     seconds, losses, memory = ({name: [] for name in sides} for _ in range(3))
     for repeat in range(args.repeats + 1):  # the first warms up and does not count
         for name, make in sides.items():
@@ -192,11 +195,11 @@ def reference_trainer(checkpoint, rows, max_length: int, folder: Path):
     return trainer
 
 
-def our_trainer(checkpoint, rows, max_length: int, folder: Path):
+def our_trainer(checkpoint, rows, max_length: int, folder: Path, tokens: int | None):
     from domain_tokens import config, data, training
 
     recipe = config.SftConfig(
-        42, STEP_ROWS, config.DataConfig("benchmark", None, max_length, None, 0), trainer=SETTINGS
+        42, STEP_ROWS, config.DataConfig("benchmark", None, max_length, None, 0), tokens, SETTINGS
     )
     nothing = data.prepare(iter(()), checkpoint.tokenizer, max_length, "assistant", inject_facts=False)
     trainer = training.make_trainer(checkpoint, rows, nothing, recipe, folder)
@@ -235,7 +238,7 @@ def measure_evaluation(args: argparse.Namespace) -> dict:
     conversations = [question(asked.text) for asked in questions[: args.max_samples]]
 
     def ours():
-        found = dict(generate_replies(checkpoint, conversations, args.max_new_tokens, None))
+        found = dict(generate_replies(checkpoint, conversations, args.max_new_tokens, args.batch_size))
         return [found[i].text for i in range(len(conversations))]
 
     sides = {"reference": lambda: reference_replies(checkpoint, conversations, args.max_new_tokens), "ours": ours}

@@ -598,6 +598,9 @@ class TestCredentials:
             assert "token" in message
             assert token not in message + shown.stdout
 
+    def test_an_odd_token_stops_nothing_that_needs_no_hub(self, command, toy_base, toy_data):
+        assert train(command, toy_base, toy_data / "tulu", token="hf_a b").returncode == 0
+
     def test_a_token_without_the_right_to_write(self, hub, upload, model):
         message = upload("--model-path", model, "--repo-name", "alice/m", token=READ_ONLY).error(1)
         assert "the token does not allow that" in message
