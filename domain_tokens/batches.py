@@ -14,6 +14,14 @@ from domain_tokens.prompt import IGNORED_LABEL
 
 Batch = dict[str, torch.Tensor]
 
+# Positions that go through a model at a time. A CPU is fastest where what it works on stays in its cache
+# (progress/2026-11-22-speed.md); a GPU wants work for all of it.
+CPU_TOKENS, GPU_TOKENS = 1024, 16384
+
+
+def tokens_at_once(device: torch.device) -> int:
+    return GPU_TOKENS if device.type == "cuda" else CPU_TOKENS
+
 
 @dataclass
 class Collator:

@@ -15,6 +15,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.activations import GELUTanh, NewGELUActivation
 from transformers.utils import logging as transformers_logging
 
 from domain_tokens.config import CONDITIONS
@@ -74,11 +75,20 @@ def open_checkpoint(path: str, condition: str | None, dtype: torch.dtype = torch
         raise InputError(f"model folder {path} lacks weights, {absent[0]} among {len(absent)}; export it again")
     verify_vocabulary(tokenizer, model, path, condition)
     model.loss_type = "ForCausalLM"  # what GPT-2 falls back to anyway, with a warning
+    fuse_activations(model)
     tokenizer.chat_template = CHAT_TEMPLATE
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     model.generation_config = _plain_generation(tokenizer)
     return Checkpoint(shown_path(folder), model, tokenizer, condition, lineage, weights)
+
+
+def fuse_activations(model) -> None:
+    """Compute GPT-2's GELU in one operation in place of eight: the same formula, `gelu_pytorch_tanh` in configs."""
+    for module in list(model.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, NewGELUActivation):
+                setattr(module, name, GELUTanh())
 
 
 def missing_weights(loading_report: dict[str, Any]) -> list[str]:

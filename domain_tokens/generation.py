@@ -3,22 +3,18 @@
 Both end at end-of-text or before the next `User:` line, and are cut there by the same rule.
 """
 
-import inspect
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
-from transformers import DynamicCache
 from transformers.generation.streamers import BaseStreamer
 
 from domain_tokens.checkpoints import Checkpoint
+from domain_tokens.decoding import decode_greedy, fitting_batch_size
 from domain_tokens.errors import InputError, RunError
 from domain_tokens.prompt import STOP_STRING, USER_LABEL, Message, cut_reply, prompt_text
 from domain_tokens.sampling import Sampling
 from domain_tokens.tokens import count_facts
-
-CPU_BATCH, LARGEST_GPU_BATCH = 32, 1024  # sequences side by side; more keys and values than fit a CPU's cache slow it
-_STOP_TOKENS = 16  # more than the stop string can be spelled in
 
 
 class Reply(NamedTuple):
@@ -47,91 +43,10 @@ def generate_replies(
         )
     checkpoint.model.eval()
     while order:
-        size = batch_size or _batch_size(checkpoint.model, len(prompts[order[0]]) + max_new_tokens)
+        size = batch_size or fitting_batch_size(checkpoint.model, len(prompts[order[0]]) + max_new_tokens)
         batch, order = order[:size], order[size:]
-        for place, ids in _generate_batch(checkpoint, [prompts[i] for i in batch], max_new_tokens):
+        for place, ids in decode_greedy(checkpoint, [prompts[i] for i in batch], max_new_tokens):
             yield batch[place], cut_to_reply(checkpoint, ids)
-
-
-def _batch_size(model, positions: int) -> int:
-    """How many sequences of so many positions may be generated side by side.
-
-    On a GPU what half of the free memory holds of keys and values; the rest is for activations and logits.
-    """
-    if model.device.type != "cuda":
-        return CPU_BATCH
-    config = model.config
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    per_sequence = 2 * config.num_hidden_layers * heads * width * positions * model.dtype.itemsize
-    free, _ = torch.cuda.mem_get_info(model.device)
-    return max(1, min(LARGEST_GPU_BATCH, free // 2 // per_sequence))
-
-
-def _generate_batch(
-    checkpoint: Checkpoint, prompts: list[list[int]], max_new_tokens: int
-) -> Iterator[tuple[int, list[int]]]:
-    """Yield (place, new ids) as each sequence ends: at end-of-text, behind the stop string, or at the limit.
-
-    Left-padded, with positions counted from each prompt's own first token. What has ended leaves the batch, once it
-    is an eighth of it: copying the others' keys and values costs as much as a few steps with them.
-    """
-    tokenizer, model = checkpoint.tokenizer, checkpoint.model
-    accepted = inspect.signature(model.forward).parameters
-    only_last = {"logits_to_keep": 1} if "logits_to_keep" in accepted else {}
-    colons = _ids_with_colon(tokenizer)
-    new_ids: list[list[int]] = [[] for _ in prompts]
-    rows = list(range(len(prompts)))  # in the batch, by their place in `prompts`
-    ended: set[int] = set()
-    cache = DynamicCache(config=model.config)
-    input_ids, attention_mask = left_padded(prompts, tokenizer.pad_token_id, model.device)
-    for step in range(max_new_tokens):
-        positions = (attention_mask.cumsum(dim=1) - 1).clamp(min=0)[:, -input_ids.shape[1] :]
-        placed = {"position_ids": positions} if "position_ids" in accepted else {}
-        try:
-            with torch.inference_mode():
-                output = model(
-                    input_ids=input_ids, attention_mask=attention_mask, past_key_values=cache, use_cache=True,
-                    **placed, **only_last,
-                )  # fmt: skip
-                chosen = output.logits[:, -1].argmax(dim=-1)
-        except torch.OutOfMemoryError as error:
-            raise RunError(f"the GPU's memory is full; give batch_size, less than {len(prompts)} ({error})") from error
-        for row, token in zip(rows, chosen.tolist(), strict=True):
-            if row in ended:
-                continue
-            ids = new_ids[row]
-            ids.append(token)
-            # The stop string ends in a colon, so only a token with one can complete it.
-            stops = token in colons and STOP_STRING in tokenizer.decode(ids[-_STOP_TOKENS:])
-            if token == tokenizer.eos_token_id or stops or step == max_new_tokens - 1:
-                ended.add(row)
-                yield row, ids
-        left = [place for place, row in enumerate(rows) if row not in ended]
-        if not left:
-            return
-        if len(left) <= len(rows) * 7 // 8:
-            kept = torch.tensor(left, device=model.device)
-            cache.batch_select_indices(kept)
-            chosen, attention_mask = chosen[kept], attention_mask[kept]
-            rows = [rows[place] for place in left]
-        input_ids = chosen[:, None]
-        attention_mask = torch.cat([attention_mask, attention_mask.new_ones(len(rows), 1)], dim=1)
-
-
-def left_padded(prompts: list[list[int]], pad_id: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """input_ids, attention_mask: int64, (prompts, longest prompt)."""
-    width = max(map(len, prompts))
-    input_ids = torch.full((len(prompts), width), pad_id)
-    attention_mask = torch.zeros_like(input_ids)
-    for row, prompt in enumerate(prompts):
-        input_ids[row, width - len(prompt) :] = torch.tensor(prompt)
-        attention_mask[row, width - len(prompt) :] = 1
-    return input_ids.to(device), attention_mask.to(device)
-
-
-def _ids_with_colon(tokenizer) -> frozenset[int]:
-    return frozenset(i for token, i in tokenizer.get_vocab().items() if ":" in token or token == "<0x3A>")
 
 
 class ReplyStream(BaseStreamer):

@@ -19,7 +19,7 @@ from transformers.integrations import TensorBoardCallback
 from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import EvalLoopOutput
 
-from domain_tokens.batches import Collator, micro_batches, split_by_length
+from domain_tokens.batches import Collator, micro_batches, split_by_length, tokens_at_once
 from domain_tokens.checkpoints import Checkpoint, device_name, open_checkpoint, save_checkpoint, weights_digest
 from domain_tokens.config import Loaded, SftConfig, load
 from domain_tokens.data import Converter, Prepared, prepare_split, read_training_split, unusable_text
@@ -36,10 +36,6 @@ from domain_tokens.results import (
     write_json,
     write_text,
 )
-
-# Positions that go through a model at a time. A CPU is fastest where the rows of a part are of like length and its
-# activations stay in the cache (progress/2026-11-22-speed.md); a GPU wants work for all of it.
-CPU_TOKENS, GPU_TOKENS = 1024, 16384
 
 
 def decide_injection(condition: str, flag: bool | None) -> bool:
@@ -242,7 +238,7 @@ def make_trainer(checkpoint: Checkpoint, train: Prepared, val: Prepared, config:
             train_dataset=train,
             eval_dataset=val if len(val) else None,
             data_collator=Collator(checkpoint.tokenizer.pad_token_id),
-            max_tokens=config.micro_batch_tokens or (GPU_TOKENS if on_gpu else CPU_TOKENS),
+            max_tokens=config.micro_batch_tokens or tokens_at_once(arguments.device),
             max_rows=limits["per_device_train_batch_size"],
             max_eval_rows=limits["per_device_eval_batch_size"],
         )

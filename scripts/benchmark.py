@@ -10,6 +10,7 @@ Example:
 """
 
 import argparse
+import dataclasses
 import statistics
 import tempfile
 import time
@@ -227,13 +228,19 @@ def peak_flops() -> float | None:
 
 
 def measure_evaluation(args: argparse.Namespace) -> dict:
+    from transformers import AutoModelForCausalLM
+
     from domain_tokens import data, evaluation
     from domain_tokens.checkpoints import open_checkpoint, place
     from domain_tokens.generation import generate_replies
     from domain_tokens.prompt import question
 
     checkpoint = open_checkpoint(args.model_path, None)
+    stock = AutoModelForCausalLM.from_pretrained(args.model_path, dtype=checkpoint.model.dtype)
+    stock.generation_config = checkpoint.model.generation_config
+    reference = dataclasses.replace(checkpoint, model=stock.eval())
     place(checkpoint)
+    place(reference)
     questions, _ = evaluation.gsm8k_questions(data.open_rows(args.questions, "main", "test"))
     conversations = [question(asked.text) for asked in questions[: args.max_samples]]
 
@@ -241,7 +248,7 @@ def measure_evaluation(args: argparse.Namespace) -> dict:
         found = dict(generate_replies(checkpoint, conversations, args.max_new_tokens, args.batch_size))
         return [found[i].text for i in range(len(conversations))]
 
-    sides = {"reference": lambda: reference_replies(checkpoint, conversations, args.max_new_tokens), "ours": ours}
+    sides = {"reference": lambda: reference_replies(reference, conversations, args.max_new_tokens), "ours": ours}
     seconds, replies = {name: [] for name in sides}, {}
     for repeat in range(1, args.repeats + 1):
         for name, generate in sides.items():
@@ -264,7 +271,8 @@ def reference_replies(checkpoint, conversations, max_new_tokens: int) -> list[st
     """transformers' own generate on 32 prompts at a time in file order, each batch until its longest is done."""
     import torch
 
-    from domain_tokens.generation import cut_to_reply, left_padded
+    from domain_tokens.decoding import left_padded
+    from domain_tokens.generation import cut_to_reply
     from domain_tokens.prompt import STOP_STRING, prompt_text
 
     tokenizer, model = checkpoint.tokenizer, checkpoint.model
