@@ -1,18 +1,20 @@
-"""How rows lie on the device: the rows of an optimizer step, laid out so that little of it is padding.
+"""How the rows of an optimizer step lie on the device: one behind the other, with no padding between them.
 
-An optimizer step sees the same rows and has the same gradient whatever the layout: each part's loss is divided by the
-trained tokens of the whole step.
+A step sees the same rows and has the same gradient whatever the layout: each part's loss is divided by the trained
+tokens of the whole step, and no token sees another row. Models whose attention cannot be told where rows end get rows
+of like length below each other, padded to the longest.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
 from domain_tokens.prompt import IGNORED_LABEL
 
-Batch = dict[str, torch.Tensor]
+Part = dict[str, Any]  # the arguments of one call of the model
 
 # Positions that go through a model at a time. A CPU is fastest where what it works on stays in its cache
 # (progress/2026-11-22-speed.md); a GPU wants work for all of it.
@@ -25,46 +27,93 @@ def tokens_at_once(device: torch.device) -> int:
 
 @dataclass
 class Collator:
-    """Pad rows on the right to the longest of them. Padding has no loss; the mask tells where each row ends."""
+    """Rows to parts of at most `max_tokens` positions (one row may have more) and `max_rows` rows, None for no limit.
+
+    is_packed: for a model that `packing.prepare_model` has prepared, else padded with `pad_id`.
+    """
 
     pad_id: int
+    max_tokens: int
+    max_rows: int | None
+    is_packed: bool
 
-    def __call__(self, rows: list[dict[str, np.ndarray]]) -> Batch:
-        """input_ids, labels, attention_mask: int64, (rows, longest row)."""
+    def __call__(self, rows: Sequence[dict[str, np.ndarray]]) -> dict[str, Any]:
+        """parts: what goes through the model, one after the other; labels: all labels, int64, for counting only."""
+        labels = np.concatenate([row["labels"] for row in map(_without_first_label, rows)])
+        return {"labels": torch.from_numpy(labels).long(), "parts": list(self.parts(rows))}
+
+    def parts(self, rows: Sequence[dict[str, np.ndarray]]) -> Iterator[Part]:
+        lengths = np.array([len(row["input_ids"]) for row in rows])
+        split, lay_out = (fill_bins, packed) if self.is_packed else (split_by_length, self._padded)
+        for group in split(lengths, self.max_tokens, self.max_rows):
+            yield lay_out([_without_first_label(rows[i]) for i in group])
+
+    def _padded(self, rows: list[dict[str, np.ndarray]]) -> Part:
+        """input_ids, labels: int64, (rows, longest row).
+
+        Without a mask: behind a causal model's rows, padding is seen by nothing that has loss, and attention is faster
+        where there is no mask to look at.
+        """
         shape = len(rows), max(len(row["input_ids"]) for row in rows)
-        input_ids = torch.full(shape, self.pad_id)
-        labels = torch.full(shape, IGNORED_LABEL)
-        attention_mask = torch.zeros(shape, dtype=torch.long)
+        part = {"input_ids": torch.full(shape, self.pad_id), "labels": torch.full(shape, IGNORED_LABEL)}
         for i, row in enumerate(rows):
-            length = len(row["input_ids"])
-            input_ids[i, :length] = torch.tensor(row["input_ids"])
-            labels[i, :length] = torch.tensor(row["labels"])
-            attention_mask[i, :length] = 1
-        return {"input_ids": input_ids, "labels": labels, "attention_mask": attention_mask}
+            for name, tensor in part.items():
+                tensor[i, : len(row[name])] = torch.from_numpy(row[name])
+        return part
 
 
-def split_by_length(lengths: np.ndarray, max_tokens: int, max_rows: int | None = None) -> Iterator[np.ndarray]:
+def packed(rows: Sequence[dict[str, np.ndarray]]) -> Part:
+    """input_ids, position_ids: int64, (1, tokens of all rows). row_ends: int32, (rows + 1,), the first one 0.
+
+    trained: int64, the positions whose next token carries loss; targets: int64, those next tokens.
+    """
+    lengths = [len(row["input_ids"]) for row in rows]
+    labels = np.concatenate([row["labels"] for row in rows])
+    trained = np.flatnonzero(labels != IGNORED_LABEL)
+    return {
+        "input_ids": torch.from_numpy(np.concatenate([row["input_ids"] for row in rows])).long()[None],
+        "position_ids": torch.cat([torch.arange(length) for length in lengths])[None],
+        "row_ends": torch.from_numpy(np.cumsum([0, *lengths])).int(),
+        "longest_row": max(lengths),
+        "trained": torch.from_numpy(trained - 1),
+        "targets": torch.from_numpy(labels[trained]).long(),
+    }
+
+
+def _without_first_label(row: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """A causal model predicts a token from those before it, and a row's first has none."""
+    labels = row["labels"].copy()
+    labels[0] = IGNORED_LABEL
+    return {"input_ids": row["input_ids"], "labels": labels}
+
+
+def fill_bins(lengths: np.ndarray, max_tokens: int, max_rows: int | None = None) -> list[list[int]]:
+    """Row numbers in groups of at most `max_tokens` tokens and `max_rows` rows: first-fit decreasing."""
+    groups: list[list[int]] = []
+    room: list[int] = []
+    for i in np.argsort(-lengths, kind="stable").tolist():
+        length = int(lengths[i])
+        for place, left in enumerate(room):
+            if length <= left and len(groups[place]) != max_rows:
+                break
+        else:
+            place = len(groups)
+            groups.append([])
+            room.append(max_tokens)
+        groups[place].append(i)
+        room[place] -= length
+    return groups
+
+
+def split_by_length(lengths: np.ndarray, max_tokens: int, max_rows: int | None = None) -> Iterator[list[int]]:
     """Row numbers in groups of like length, the longest first.
 
     A group padded to its longest row has at most `max_tokens` positions, padding included (one row may have more),
     and at most `max_rows` rows.
     """
-    order = np.argsort(-lengths, kind="stable")
-    first = 0
-    while first < len(order):
-        rows = max(1, max_tokens // int(lengths[order[first]]))
+    order = np.argsort(-lengths, kind="stable").tolist()
+    while order:
+        rows = max(1, max_tokens // int(lengths[order[0]]))
         rows = min(rows, max_rows or rows)
-        yield order[first : first + rows]
-        first += rows
-
-
-def micro_batches(batch: Batch, max_tokens: int, max_rows: int | None = None) -> Iterator[Batch]:
-    """The rows of a padded batch in parts, each padded only to its own longest row.
-
-    Without a mask: behind a causal model's rows, padding is seen by nothing that has loss, and attention is faster
-    where there is no mask to look at.
-    """
-    lengths = batch["attention_mask"].sum(dim=1).cpu().numpy()
-    for rows in split_by_length(lengths, max_tokens, max_rows):
-        width = int(lengths[rows].max())
-        yield {name: batch[name][rows.tolist(), :width] for name in ("input_ids", "labels")}
+        yield order[:rows]
+        order = order[rows:]

@@ -19,12 +19,13 @@ from transformers.integrations import TensorBoardCallback
 from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import EvalLoopOutput
 
-from domain_tokens.batches import Collator, micro_batches, split_by_length, tokens_at_once
+from domain_tokens.batches import Collator, tokens_at_once
 from domain_tokens.checkpoints import Checkpoint, device_name, open_checkpoint, save_checkpoint, weights_digest
 from domain_tokens.config import Loaded, SftConfig, load
 from domain_tokens.data import Converter, Prepared, prepare_split, read_training_split, unusable_text
 from domain_tokens.errors import InputError, RunError
 from domain_tokens.hub import prepare_client
+from domain_tokens.packing import prepare_model
 from domain_tokens.prompt import IGNORED_LABEL
 from domain_tokens.results import (
     MODEL_FILES,
@@ -36,6 +37,8 @@ from domain_tokens.results import (
     write_json,
     write_text,
 )
+
+_EVAL_ROWS = 512  # laid out together: enough to fill parts well
 
 
 def decide_injection(condition: str, flag: bool | None) -> bool:
@@ -117,13 +120,13 @@ class RunTotals(TrainerCallback, ExportableState):
 class SftTrainer(Trainer):
     """The Trainer, with losses that do not depend on how rows are laid out on the device.
 
-    A batch of the Trainer's is the whole share of a process in an optimizer step. max_tokens: padded positions that
-    go through the model at a time; max_rows: rows, if that is a limit too.
+    A batch of the Trainer's is the whole share of a process in an optimizer step, in parts that go through the model
+    one after the other. eval_collator: the parts that validation rows are laid out in.
     """
 
-    def __init__(self, *args, max_tokens: int, max_rows: int | None, max_eval_rows: int | None, **kwargs):
+    def __init__(self, *args, eval_collator: Collator, **kwargs):
         super().__init__(*args, **kwargs)
-        self.max_tokens, self.max_rows, self.max_eval_rows = max_tokens, max_rows, max_eval_rows
+        self.eval_collator = eval_collator
         self.add_callback(RunTotals())
 
     @property
@@ -138,11 +141,10 @@ class SftTrainer(Trainer):
 
     def training_step(self, model, inputs, num_items_in_batch=None):
         """Forward and backward over the step's rows, part by part. Returns the whole step's loss."""
-        parts = list(micro_batches(inputs, self.max_tokens, self.max_rows))
         loss = 0.0
-        for i, part in enumerate(parts):
+        for i, part in enumerate(inputs["parts"], start=1):
             # Processes exchange gradients once a step, whatever number of parts each has.
-            is_last = i == len(parts) - 1
+            is_last = i == len(inputs["parts"])
             with nullcontext() if is_last else self.accelerator.no_sync(model):
                 loss = loss + super().training_step(model, part, num_items_in_batch)
         self.totals.loss = self.totals.loss + loss.double()
@@ -155,14 +157,14 @@ class SftTrainer(Trainer):
         """Mean loss per trained token over the whole set; the stock loop averages over batches."""
         model, rows = self.model.eval(), dataloader.dataset
         total = torch.zeros(2, dtype=torch.float64, device=self.args.device)  # summed loss, tokens
-        groups = list(split_by_length(np.diff(rows.offsets), self.max_tokens, self.max_eval_rows))
-        for group in groups[self.args.process_index :: self.args.world_size]:
-            (batch,) = micro_batches(self.data_collator([rows[i] for i in group]), self.max_tokens)
-            batch = self._prepare_inputs(batch)
-            tokens = (batch["labels"][:, 1:] != IGNORED_LABEL).sum()
-            with self.compute_loss_context_manager():
-                loss = model(**batch, num_items_in_batch=tokens).loss
-            total += torch.stack([loss.double() * tokens, tokens.double()])
+        own = range(self.args.process_index, len(rows), self.args.world_size)
+        for first in range(0, len(own), _EVAL_ROWS):
+            batch = self._prepare_inputs(self.eval_collator([rows[i] for i in own[first : first + _EVAL_ROWS]]))
+            for part in batch["parts"]:
+                with self.compute_loss_context_manager():
+                    loss = model(**part, num_items_in_batch=1).loss
+                total[0] += loss.double()
+            total[1] += (batch["labels"] != IGNORED_LABEL).sum()
         loss, tokens = self.accelerator.reduce(total).tolist()
         return EvalLoopOutput(None, None, {f"{metric_key_prefix}_loss": loss / tokens}, len(dataloader.dataset))
 
@@ -204,16 +206,17 @@ def make_trainer(checkpoint: Checkpoint, train: Prepared, val: Prepared, config:
     if config.global_batch_size % processes:
         raise InputError(f"global_batch_size {config.global_batch_size} cannot be split over {processes} processes")
     share = config.global_batch_size // processes
-    limits = {}
+    limits = []
     for name in ("per_device_train_batch_size", "per_device_eval_batch_size"):
-        limits[name] = wanted.pop(name, None)
-        if limits[name] is not None and limits[name] < 1:
-            raise InputError(f"{name} is {limits[name]}, expected at least 1 row at a time, or null for no such limit")
+        limits.append(wanted.pop(name, None))
+        if limits[-1] is not None and limits[-1] < 1:
+            raise InputError(f"{name} is {limits[-1]}, expected at least 1 row at a time, or null for no such limit")
     on_gpu = torch.cuda.is_available() and not wanted.get("use_cpu")
     defaults = {
         "bf16": on_gpu and torch.cuda.is_bf16_supported() and not wanted.get("fp16"),
         "tf32": True if on_gpu and torch.cuda.is_tf32_supported() else None,
         "dataloader_pin_memory": on_gpu,
+        "accelerator_config": {"non_blocking": on_gpu},
     }
     if not len(val):
         wanted["eval_strategy"] = "no"
@@ -232,15 +235,16 @@ def make_trainer(checkpoint: Checkpoint, train: Prepared, val: Prepared, config:
         arguments._n_gpu = min(arguments.n_gpu, 1)  # one process drives one GPU; `accelerate launch` brings more
         if arguments.max_steps <= 0 and arguments.num_train_epochs <= 0:
             raise ValueError(f"num_train_epochs is {arguments.num_train_epochs}, expected more than 0")
+        is_packed = prepare_model(checkpoint.model)
+        max_tokens = config.micro_batch_tokens or tokens_at_once(arguments.device)
+        collators = [Collator(checkpoint.tokenizer.pad_token_id, max_tokens, rows, is_packed) for rows in limits]
         trainer = SftTrainer(
             model=checkpoint.model,
             args=arguments,
             train_dataset=train,
             eval_dataset=val if len(val) else None,
-            data_collator=Collator(checkpoint.tokenizer.pad_token_id),
-            max_tokens=config.micro_batch_tokens or tokens_at_once(arguments.device),
-            max_rows=limits["per_device_train_batch_size"],
-            max_eval_rows=limits["per_device_eval_batch_size"],
+            data_collator=collators[0],
+            eval_collator=collators[1],
         )
         # Unusable settings show up when these are built; better now than when the folder has been touched.
         trainer.get_train_dataloader()

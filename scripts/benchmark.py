@@ -10,6 +10,7 @@ Example:
 """
 
 import argparse
+import copy
 import dataclasses
 import statistics
 import tempfile
@@ -84,16 +85,23 @@ def main(argv: list[str] | None = None) -> None:
 def measure_training(args: argparse.Namespace) -> dict:
     import torch
 
+    from domain_tokens.checkpoints import fuse_activations
+
     checkpoint, rows = training_inputs(args)
     on_gpu = torch.cuda.is_available()
     start = {name: tensor.clone() for name, tensor in checkpoint.model.state_dict().items()}
+    checkpoints = {
+        "reference": checkpoint,
+        "ours": dataclasses.replace(checkpoint, model=copy.deepcopy(checkpoint.model)),
+    }
+    fuse_activations(checkpoints["ours"].model)
     sides = {"reference": reference_trainer, "ours": partial(our_trainer, tokens=args.micro_batch_tokens)}
     seconds, losses, memory = ({name: [] for name in sides} for _ in range(3))
     for repeat in range(args.repeats + 1):  # the first warms up and does not count
         for name, make in sides.items():
-            checkpoint.model.load_state_dict(start)
+            checkpoints[name].model.load_state_dict(start)
             with tempfile.TemporaryDirectory() as folder:
-                trainer = make(checkpoint, rows, args.max_length, Path(folder))
+                trainer = make(checkpoints[name], rows, args.max_length, Path(folder))
                 if on_gpu:
                     torch.cuda.reset_peak_memory_stats()
                     torch.cuda.synchronize()
@@ -174,16 +182,18 @@ def reference_trainer(checkpoint, rows, max_length: int, folder: Path):
     import torch
     from transformers import PrinterCallback, ProgressCallback, Trainer, TrainingArguments
 
-    from domain_tokens.batches import Collator
     from domain_tokens.prompt import IGNORED_LABEL
 
-    collate = Collator(checkpoint.tokenizer.pad_token_id)
-    fillers = {"input_ids": collate.pad_id, "labels": IGNORED_LABEL, "attention_mask": 0}
-
     def collate_to_max_length(batch):
-        padded = collate(batch)
-        missing = max_length - padded["input_ids"].shape[1]
-        return {key: torch.nn.functional.pad(value, (0, missing), value=fillers[key]) for key, value in padded.items()}
+        shape = len(batch), max_length
+        fillers = {"input_ids": checkpoint.tokenizer.pad_token_id, "labels": IGNORED_LABEL, "attention_mask": 0}
+        padded = {name: torch.full(shape, filler) for name, filler in fillers.items()}
+        for i, row in enumerate(batch):
+            length = len(row["input_ids"])
+            padded["input_ids"][i, :length] = torch.tensor(row["input_ids"])
+            padded["labels"][i, :length] = torch.tensor(row["labels"])
+            padded["attention_mask"][i, :length] = 1
+        return padded
 
     arguments = TrainingArguments(
         **SETTINGS, output_dir=str(folder), seed=42, gradient_accumulation_steps=STEP_ROWS // 8, report_to="none",

@@ -1,14 +1,27 @@
 """Rows are laid out in parts: the same loss and gradients as padded ones, and no row sees another."""
 
+import inspect
+import itertools
+
 import numpy as np
 import pytest
 import torch
+from transformers import (
+    BloomConfig,
+    BloomForCausalLM,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
 
-from domain_tokens.batches import Collator, micro_batches, split_by_length
+from domain_tokens import packing
+from domain_tokens.batches import Collator, fill_bins, split_by_length
 from domain_tokens.checkpoints import open_checkpoint
 from domain_tokens.prompt import IGNORED_LABEL
 
 LENGTHS = [3, 40, 7, 40, 12, 25, 2, 18]
+SMALL = {"vocab_size": 745, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
 
 
 @pytest.fixture
@@ -16,39 +29,77 @@ def rows():
     rng = np.random.default_rng(0)
     made = []
     for length in LENGTHS:
-        ids = rng.integers(0, 700, length)
-        labels = np.where(np.arange(length) < length // 2, IGNORED_LABEL, ids)
+        ids = rng.integers(0, 700, length).astype(np.int32)
+        labels = np.where(np.arange(length) < length // 2, IGNORED_LABEL, ids).astype(np.int32)
         made.append({"input_ids": ids, "labels": labels})
+    made[0]["labels"][:] = made[0]["input_ids"]  # as with loss_on "all": a first token that nothing predicts
     return made
 
 
-@pytest.fixture
-def model(toy_base):
+def gpt2(toy_base):
     return open_checkpoint(str(toy_base["baseline"]), None).model.eval()
 
 
+def llama():
+    torch.manual_seed(0)
+    config = LlamaConfig(**SMALL, num_key_value_heads=2, intermediate_size=64)
+    return LlamaForCausalLM(config).eval()
+
+
+def bloom():
+    """Attends in a way of its own."""
+    torch.manual_seed(0)
+    return BloomForCausalLM(BloomConfig(vocab_size=745, hidden_size=32, n_layer=2, n_head=4)).eval()
+
+
+def gemma():
+    """Bends its logits, and sees a window only."""
+    torch.manual_seed(0)
+    return Gemma2ForCausalLM(Gemma2Config(**SMALL, num_key_value_heads=2, head_dim=8, intermediate_size=64)).eval()
+
+
+def test_bins_are_filled_within_the_limits():
+    assert fill_bins(np.array(LENGTHS), 80) == [[1, 3], [5, 7, 4, 2, 0, 6]]
+    assert fill_bins(np.array(LENGTHS), 50) == [[1, 2, 0], [3, 6], [5, 7], [4]]
+    assert fill_bins(np.array(LENGTHS), 80, max_rows=3) == [[1, 3], [5, 7, 4], [2, 0, 6]]
+    assert len(fill_bins(np.array(LENGTHS), 1)) == len(LENGTHS), "a row longer than the limit goes alone"
+
+
 def test_groups_are_of_like_length_and_within_the_limits():
-    groups = [group.tolist() for group in split_by_length(np.array(LENGTHS), 80)]
-    assert groups == [[1, 3], [5, 7, 4], [2, 0, 6]]
+    assert list(split_by_length(np.array(LENGTHS), 80)) == [[1, 3], [5, 7, 4], [2, 0, 6]]
     assert [len(group) for group in split_by_length(np.array(LENGTHS), 80, max_rows=2)] == [2, 2, 2, 2]
     assert len(list(split_by_length(np.array(LENGTHS), 1))) == len(LENGTHS), "a row longer than the limit goes alone"
 
 
-def test_every_row_comes_once_whole_and_padded_to_its_own_part(rows):
+def test_a_packed_part_is_what_it_says():
+    first = {"input_ids": np.array([5, 6, 7, 8], np.int32), "labels": np.array([-100, -100, 7, 8], np.int32)}
+    second = {"input_ids": np.array([9, 3], np.int32), "labels": np.array([9, 3], np.int32)}
+    batch = Collator(0, 80, None, is_packed=True)([first, second])
+    assert batch["labels"].tolist() == [-100, -100, 7, 8, -100, 3]
+    (part,) = batch["parts"]
+    assert part["input_ids"].tolist() == [[5, 6, 7, 8, 9, 3]]
+    assert part["position_ids"].tolist() == [[0, 1, 2, 3, 0, 1]]
+    assert part["row_ends"].tolist() == [0, 4, 6]
+    assert part["longest_row"] == 4
+    assert part["trained"].tolist() == [1, 2, 4], "7 and 8 are predicted one token earlier, 9 by nothing, 3 by 9"
+    assert part["targets"].tolist() == [7, 8, 3]
+
+
+def test_padded_rows_come_once_whole_and_padded_to_their_own_part(rows):
     seen = []
-    for part in micro_batches(Collator(pad_id=9)(rows), 80):
+    for part in Collator(9, 80, None, is_packed=False)(rows)["parts"]:
         assert set(part) == {"input_ids", "labels"}
         assert part["input_ids"].numel() <= 80
         for ids, labels in zip(part["input_ids"].tolist(), part["labels"].tolist(), strict=True):
             (i,) = [i for i, row in enumerate(rows) if ids[: len(row["input_ids"])] == row["input_ids"].tolist()]
             length = LENGTHS[i]
-            assert labels[:length] == rows[i]["labels"].tolist()
+            assert labels[1:length] == rows[i]["labels"].tolist()[1:]
             assert set(labels[length:]) <= {IGNORED_LABEL}
             seen.append(i)
     assert sorted(seen) == list(range(len(rows)))
 
 
-def gradients(model, parts, tokens):
+def loss_and_gradients(model, parts, tokens):
     model.zero_grad()
     loss = 0.0
     for part in parts:
@@ -58,29 +109,79 @@ def gradients(model, parts, tokens):
     return loss, {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
 
 
-def test_loss_and_gradients_are_those_of_the_padded_batch(model, rows):
-    padded = Collator(pad_id=0)(rows)
-    tokens = (padded["labels"][:, 1:] != IGNORED_LABEL).sum()
-    wide = {
-        name: torch.nn.functional.pad(tensor, (0, 24), value=IGNORED_LABEL if name == "labels" else 0)
-        for name, tensor in padded.items()
-    }
-    loss, expected = gradients(model, [wide], tokens)
-    for limits in ((80, None), (1, None), (10**6, 3)):
-        found_loss, found = gradients(model, micro_batches(padded, *limits), tokens)
+@pytest.mark.parametrize(
+    ("make", "is_packed"), [(gpt2, True), (llama, True), (bloom, False), (gemma, False)], ids=lambda value: str(value)
+)
+def test_loss_and_gradients_are_those_of_rows_padded_by_the_stock_model(make, is_packed, rows, toy_base, monkeypatch):
+    model = make(toy_base) if make is gpt2 else make()
+    shape = len(rows), max(LENGTHS) + 24
+    wide = {"input_ids": torch.zeros(shape, dtype=torch.long), "labels": torch.full(shape, IGNORED_LABEL)}
+    wide["attention_mask"] = torch.zeros_like(wide["input_ids"])
+    for i, row in enumerate(rows):
+        length = LENGTHS[i]
+        wide["input_ids"][i, :length] = torch.from_numpy(row["input_ids"])
+        wide["labels"][i, :length] = torch.from_numpy(row["labels"])
+        wide["attention_mask"][i, :length] = 1
+    tokens = (wide["labels"][:, 1:] != IGNORED_LABEL).sum()
+    loss, expected = loss_and_gradients(model, [wide], tokens)
+
+    assert packing.prepare_model(model) is is_packed
+    for max_tokens, max_rows, logit_bytes in ((80, None, 1 << 30), (1, None, 1 << 30), (10**6, 3, 100_000)):
+        monkeypatch.setattr(packing, "_CPU_LOGITS", logit_bytes)  # 100 kB: the logits of 11 positions
+        batch = Collator(0, max_tokens, max_rows, is_packed)(rows)
+        assert (batch["labels"][1:] != IGNORED_LABEL).sum() == tokens
+        found_loss, found = loss_and_gradients(model, batch["parts"], tokens)
         assert found_loss == pytest.approx(loss, rel=1e-4)
         for name, gradient in expected.items():
             torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-4 * float(gradient.abs().max()))
 
 
-def test_no_row_sees_another(model, rows):
-    """Changing one row, or what the padding is, changes no other row's logits."""
-    (before,) = micro_batches(Collator(pad_id=0)(rows), 10**6)
-    rows[1]["input_ids"] = (rows[1]["input_ids"] + 1) % 700
-    (after,) = micro_batches(Collator(pad_id=5)(rows), 10**6)
-    order = np.argsort(-np.array(LENGTHS), kind="stable")
-    with torch.no_grad():
-        first, second = (model(part["input_ids"]).logits for part in (before, after))
-    for place, i in enumerate(order):
-        same = torch.equal(first[place, : LENGTHS[i]], second[place, : LENGTHS[i]])
-        assert same == (i != 1), i
+@pytest.mark.parametrize("is_packed", [True, False])
+def test_no_row_sees_another(is_packed, rows, toy_base):
+    """What a row's loss says about another row's tokens is nothing at all: its gradient there is zero."""
+    model = gpt2(toy_base)
+    if is_packed:
+        assert packing.prepare_model(model)
+    watched = 3
+    for i, row in enumerate(rows):
+        if i != watched:
+            row["labels"][:] = IGNORED_LABEL
+    (part,) = Collator(0, 10**6, None, is_packed)(rows)["parts"]
+    embedded = []
+    hook = model.get_input_embeddings().register_forward_hook(lambda *args: embedded.append(args[2]) or args[2])
+    loss = model(**part, num_items_in_batch=1).loss
+    hook.remove()
+    (gradient,) = torch.autograd.grad(loss, embedded[-1])
+    touched = gradient.abs().sum(-1) > 0
+    ids = part["input_ids"][touched].tolist()
+    assert ids == rows[watched]["input_ids"].tolist()[: len(ids)]
+    assert len(ids) == LENGTHS[watched] - 1, "all but the last, which predicts nothing"
+
+
+def test_flash_attention_is_asked_for_the_same(rows, toy_base, monkeypatch):
+    """On a CPU there is none: what it is given is put through plain attention, row by row."""
+    model = gpt2(toy_base)
+    assert packing.prepare_model(model)
+    part = Collator(0, 10**6, None, is_packed=True)(rows)["parts"][0]
+    expected = model(**part, num_items_in_batch=1).loss
+    signature, calls = inspect.signature(packing.varlen_attn), []
+
+    def flash(*args, **kwargs):
+        given = signature.bind(*args, **kwargs).arguments
+        calls.append(given)
+        assert given["window_size"] == (-1, 0)
+        assert given["max_q"] == given["max_k"] == 40
+        ends = given["cu_seq_q"].tolist()
+        assert ends == given["cu_seq_k"].tolist()
+        attended = []
+        for first, last in itertools.pairwise(ends):
+            row = (given[name][first:last].transpose(0, 1) for name in ("query", "key", "value"))
+            attended.append(
+                torch.nn.functional.scaled_dot_product_attention(*row, is_causal=True, scale=given["scale"])
+            )
+        return torch.cat(attended, dim=1).transpose(0, 1)
+
+    monkeypatch.setattr(packing, "varlen_attn", flash)
+    monkeypatch.setattr(packing, "_has_flash", lambda query: True)
+    torch.testing.assert_close(model(**part, num_items_in_batch=1).loss, expected)
+    assert len(calls) == model.config.num_hidden_layers

@@ -1,5 +1,6 @@
 """The two SFT stages through their own command lines: what is trained on, and what is written down."""
 
+import itertools
 import json
 import shutil
 import sys
@@ -43,9 +44,15 @@ def trainers(monkeypatch):
     return made
 
 
-def batches(trainer):
-    yield from trainer.get_train_dataloader()
-    yield from trainer.get_eval_dataloader()
+def trained_rows(trainer):
+    """ids and labels of every row, out of the parts that go through the model."""
+    for batch in (*trainer.get_train_dataloader(), *trainer.get_eval_dataloader()):
+        for part in batch["parts"]:
+            ids = part["input_ids"][0]
+            labels = torch.full_like(ids, IGNORED_LABEL)
+            labels[part["trained"] + 1] = part["targets"]
+            for first, last in itertools.pairwise(part["row_ends"].tolist()):
+                yield ids[first:last], labels[first:last]
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -56,32 +63,27 @@ def test_a_stage_trains_on_assistant_text_and_end_of_text_and_on_nothing_else(
     STAGES[stage][0].main(command(stage, toy_base[condition], toy_data, tmp_path / "out", condition))
     end, facts = toy_tokenizer.eos_token_id, toy_tokenizer.convert_tokens_to_ids(list(FACT_TOKENS))
     rows = fact_count = 0
-    for batch in batches(trainers[0]):
-        for ids, labels, mask in zip(batch["input_ids"], batch["labels"], batch["attention_mask"], strict=True):
-            length = int(mask.sum())
-            assert mask[:length].all()
-            assert (labels[length:] == IGNORED_LABEL).all(), "padding has loss"
-            assert labels[length - 1] == end, "end-of-text has no loss"  # pad and end-of-text share an id here
-            text = toy_tokenizer.decode(ids[:length])
-            trained = toy_tokenizer.decode(labels[labels != IGNORED_LABEL])
-            turns = text.split("\nAssistant:")
-            asked, *replies = [turn.split("<|endoftext|>")[0] for turn in turns]
-            assert trained == "<|endoftext|>".join(replies) + "<|endoftext|>", "user text has loss, or a reply has none"
-            assert asked.startswith(("User: ", "System: "))
-            fact_count += int(np.isin(ids[:length], facts).sum())
-            rows += 1
+    for ids, labels in trained_rows(trainers[0]):
+        assert labels[-1] == end, "end-of-text has no loss"  # pad and end-of-text share an id here
+        text = toy_tokenizer.decode(ids)
+        trained = toy_tokenizer.decode(labels[labels != IGNORED_LABEL])
+        turns = text.split("\nAssistant:")
+        asked, *replies = [turn.split("<|endoftext|>")[0] for turn in turns]
+        assert trained == "<|endoftext|>".join(replies) + "<|endoftext|>", "user text has loss, or a reply has none"
+        assert asked.startswith(("User: ", "System: "))
+        fact_count += int(np.isin(ids, facts).sum())
+        rows += 1
     assert rows > 250
     assert fact_count == 0 if condition == "baseline" else fact_count > 200
 
 
 def test_training_text_starts_with_the_inference_prompt(toy_base, toy_data, toy_tokenizer, tmp_path, trainers):
     sft_gsm8k.main(command("sft_gsm8k", toy_base["mul_tokens"], toy_data, tmp_path / "out", "mul_tokens"))
-    for batch in batches(trainers[0]):
-        for ids, labels in zip(batch["input_ids"].tolist(), batch["labels"].tolist(), strict=True):
-            first_trained = next(i for i, label in enumerate(labels) if label != IGNORED_LABEL)
-            asked = toy_tokenizer.decode(ids[:first_trained]).removeprefix("User: ").removesuffix("\nAssistant:")
-            prompt = prompt_text(question(asked), toy_tokenizer.eos_token)
-            assert toy_tokenizer.encode(prompt, add_special_tokens=False) == ids[:first_trained]
+    for ids, labels in trained_rows(trainers[0]):
+        first_trained = next(i for i, label in enumerate(labels) if label != IGNORED_LABEL)
+        asked = toy_tokenizer.decode(ids[:first_trained]).removeprefix("User: ").removesuffix("\nAssistant:")
+        prompt = prompt_text(question(asked), toy_tokenizer.eos_token)
+        assert toy_tokenizer.encode(prompt, add_special_tokens=False) == ids[:first_trained].tolist()
 
 
 opened: list[str] = []
