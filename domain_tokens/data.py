@@ -1,29 +1,28 @@
-"""Datasets in, conversations out: reading, checking and splitting rows, and turning them into labelled tokens.
+"""Datasets in, conversations out: reading, checking and splitting rows.
 
 A row is read, checked and converted the same way whether it comes from the Hub, a folder or a file. Only the
 split asked for is ever opened.
 """
 
 import gzip
-import io
+import hashlib
 import json
+import mmap
 import random
 import re
 import zlib
 from array import array
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
 from domain_tokens.config import DataConfig
 from domain_tokens.errors import InputError
-from domain_tokens.inject import inject_counted
-from domain_tokens.prompt import IGNORED_LABEL, ROLES, Message, encode, labels
+from domain_tokens.parallel import map_in_order
+from domain_tokens.prompt import ROLES, Message
 from domain_tokens.results import HUB_ID
 from domain_tokens.tokens import FACT_TOKENS
 
@@ -33,8 +32,8 @@ UNUSABLE_LIMIT = 0.01  # share of a file's rows; more means the file is not what
 VALIDATION_LIMIT = 5  # at most one usable row in five validates, however small the file
 
 _SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".parquet")
-_BAR_DELAY = 3  # seconds; what is quicker needs no bar
-_CHUNK = 512  # rows tokenised at a time: enough to keep the tokenizer's threads busy
+BAR_DELAY = 3  # seconds; what is quicker needs no bar
+_CHUNK = 2000  # rows checked at a time by one process
 
 
 class UnusableRow(Exception):
@@ -43,11 +42,15 @@ class UnusableRow(Exception):
 
 @dataclass
 class Rows:
-    """Raw rows by number. `read(i)` returns a row or raises UnusableRow; `numbers[i]` is its line number."""
+    """Raw rows by number. `read(i)` returns a row or raises UnusableRow; `numbers[i]` is its line number.
+
+    `read` may be called in forked processes. `digest()` changes with the rows, whatever they are called.
+    """
 
     origin: str
     numbers: Sequence[int]
     read: Callable[[int], Row]
+    digest: Callable[[], str]
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -74,17 +77,16 @@ class Split:
 
     rows: Rows
     convert: Converter
-    train: list[int]
-    val: list[int]
+    train: Sequence[int]
+    val: Sequence[int]
     unusable: dict[str, dict[str, int]]  # reason: {"rows": how many, "first_line": …}
 
     def conversations(self, indices: Sequence[int]) -> Iterator[list[Message]]:
         return (self.convert(self.rows.read(i)) for i in indices)
 
 
-def read_training_split(config: DataConfig, seed: int, convert: Converter) -> Split:
-    """Open the training split, check every row, and draw training and validation rows out of it."""
-    rows = open_rows(config.dataset, config.subset, "train")
+def split_training_rows(rows: Rows, config: DataConfig, seed: int, convert: Converter) -> Split:
+    """Check every row, and draw training and validation rows out of the usable ones."""
     usable, unusable = check_rows(rows, convert)
     train, val = split_rows(usable, config.train_samples, config.val_samples, seed)
     return Split(rows, convert, train, val, unusable)
@@ -92,15 +94,25 @@ def read_training_split(config: DataConfig, seed: int, convert: Converter) -> Sp
 
 def check_rows(rows: Rows, convert: Callable[[Row], Any]) -> tuple[array, dict[str, dict[str, int]]]:
     """Read every row once. Returns the usable indices and the reasons of the rest; InputError where too few are."""
+
+    def check(first: int) -> tuple[array, list[tuple[int, str]]]:
+        good, bad = array("q"), []
+        for i in range(first, min(first + _CHUNK, len(rows))):
+            try:
+                convert(rows.read(i))
+            except UnusableRow as reason:
+                bad.append((i, str(reason)))
+            else:
+                good.append(i)
+        return good, bad
+
     usable, unusable = array("q"), {}
-    for i in tqdm(range(len(rows)), desc=f"checking {rows.origin}", unit="row", delay=_BAR_DELAY):
-        try:
-            convert(rows.read(i))
-        except UnusableRow as reason:
-            report = unusable.setdefault(str(reason), {"rows": 0, "first_line": rows.numbers[i]})
-            report["rows"] += 1
-        else:
-            usable.append(i)
+    with tqdm(total=len(rows), desc=f"checking {rows.origin}", unit="row", delay=BAR_DELAY) as bar:
+        for good, bad in map_in_order(check, range(0, len(rows), _CHUNK)):
+            usable.extend(good)
+            for i, reason in bad:
+                unusable.setdefault(reason, {"rows": 0, "first_line": rows.numbers[i]})["rows"] += 1
+            bar.update(len(good) + len(bad))
     bad = len(rows) - len(usable)
     if not usable or bad > UNUSABLE_LIMIT * len(rows):
         raise InputError(
@@ -114,15 +126,13 @@ def unusable_text(unusable: dict[str, dict[str, int]]) -> str:
     return "; ".join(f"{r['rows']} × {reason}, first in line {r['first_line']}" for reason, r in unusable.items())
 
 
-def split_rows(
-    indices: Sequence[int], train_samples: int | None, val_samples: int, seed: int
-) -> tuple[list[int], list[int]]:
+def split_rows(indices: Sequence[int], train_samples: int | None, val_samples: int, seed: int) -> tuple[array, array]:
     """A seeded draw of disjoint training and validation rows out of one split.
 
     Validation comes first out of the shuffled rows, so asking for fewer training rows does not change which rows
     can validate. It takes at most a fifth of what there is, and no more rows than are trained on.
     """
-    order = list(indices)
+    order = array("q", indices)
     random.Random(seed).shuffle(order)
     wanted = len(order) if train_samples is None else train_samples
     reserved = min(val_samples, len(order) // VALIDATION_LIMIT)
@@ -174,101 +184,6 @@ def _check_text(text: str) -> None:
         raise UnusableRow(f"text holds the reserved token {match[0]}")
 
 
-@dataclass
-class Prepared:
-    """Labelled token rows, one behind the other, and how they came about.
-
-    ids, labels: int32, all rows joined; row i is [offsets[i] : offsets[i + 1]]. As a dataset for the Trainer,
-    item i is {"input_ids": …, "labels": …}, unpadded.
-    """
-
-    ids: np.ndarray
-    labels: np.ndarray
-    offsets: np.ndarray
-    cut: int
-    dropped: int
-    injected: Counter[str]
-
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
-
-    def __getitem__(self, i: int) -> dict[str, np.ndarray]:
-        row = slice(self.offsets[i], self.offsets[i + 1])
-        return {"input_ids": self.ids[row], "labels": self.labels[row]}
-
-    @property
-    def trained_tokens(self) -> int:
-        """Labels that carry loss: a causal LM predicts token t from those before it, so never a row's first."""
-        firsts = self.labels[self.offsets[:-1]]
-        return int((self.labels != IGNORED_LABEL).sum() - (firsts != IGNORED_LABEL).sum())
-
-    def counts(self) -> dict[str, int]:
-        return {
-            "kept": len(self),
-            "cut": self.cut,
-            "dropped": self.dropped,
-            "injected_mul_tokens": self.injected.total(),
-            "tokens": len(self.ids),
-            "trained_tokens": self.trained_tokens,
-        }
-
-
-def prepare_split(split: Split, tokenizer, config: DataConfig, inject_facts: bool) -> tuple[Prepared, Prepared]:
-    """Training and validation rows as labelled tokens, both treated alike."""
-
-    def prepared(indices: list[int], name: str) -> Prepared:
-        bar = tqdm(split.conversations(indices), name, len(indices), unit="row", delay=_BAR_DELAY)
-        return prepare(bar, tokenizer, config.max_length, config.loss_on, inject_facts)
-
-    train, val = prepared(split.train, "tokenising training rows"), prepared(split.val, "tokenising validation rows")
-    if not len(train):
-        raise InputError(
-            f"{split.rows.origin}: within data.max_length {config.max_length} no row has a token to train on; raise it"
-        )
-    return train, val
-
-
-def prepare(
-    conversations: Iterator[list[Message]], tokenizer, max_length: int, loss_on: str, inject_facts: bool
-) -> Prepared:
-    """Inject (assistant turns only), render, tokenise and label. Rows left without a trained token are dropped."""
-    ids, label_ids, offsets = array("i"), array("i"), array("q", [0])
-    cut = dropped = 0
-    injected: Counter[str] = Counter()
-    for chunk in _chunks(conversations, _CHUNK):
-        if inject_facts:
-            chunk = [[_injected(message, injected) for message in messages] for messages in chunk]
-        for encoded in encode(tokenizer, chunk, max_length, loss_on):
-            if not any(encoded.trained[1:]):
-                dropped += 1
-                continue
-            cut += encoded.cut
-            ids.extend(encoded.ids)
-            label_ids.extend(labels(encoded))
-            offsets.append(len(ids))
-    joined = (np.frombuffer(a, dtype=np.int32) if a else np.empty(0, np.int32) for a in (ids, label_ids))
-    return Prepared(*joined, np.frombuffer(offsets, dtype=np.int64), cut, dropped, injected)
-
-
-def _injected(message: Message, counts: Counter[str]) -> Message:
-    if message["role"] != "assistant":
-        return message
-    text, found = inject_counted(message["content"])
-    counts.update(found)
-    return message | {"content": text}
-
-
-def _chunks(items: Iterator, size: int) -> Iterator[list]:
-    chunk = []
-    for item in items:
-        chunk.append(item)
-        if len(chunk) == size:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
-
-
 def _split_files(folder: Path, split: str) -> list[Path]:
     """The split's one file, or its Parquet shards as the Hub names them."""
     for place in (folder, folder / "main", folder / "data"):
@@ -290,23 +205,30 @@ def _open_files(paths: list[Path]) -> Rows:
 
 def _open_jsonl(path: Path) -> Rows:
     """One JSON object a line. Only the lines' places are kept in memory; blank lines do not count."""
-    starts, numbers = array("q"), array("q")
+    starts, ends, numbers = array("q"), array("q"), array("q")
     try:
         # Rows are read in random order, which a compressed file cannot do; it is small enough to unpack in memory.
-        file = io.BytesIO(gzip.decompress(path.read_bytes())) if path.suffix == ".gz" else path.open("rb")
-        position = 0
-        for number, line in enumerate(file, start=1):
-            if line.strip() and line.strip() != b"\xef\xbb\xbf":
-                starts.append(position)
-                numbers.append(number)
-            position += len(line)
+        if path.suffix == ".gz":
+            text = gzip.decompress(path.read_bytes())
+        else:
+            with path.open("rb") as file:  # mapped, not read: forked processes would share one place in the file
+                text = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if path.stat().st_size else b""
     except (EOFError, zlib.error, OSError) as error:
         raise InputError(f"dataset file {path} cannot be read to its end ({error}); fetch it again") from None
+    start, number = 0, 0
+    while start < len(text):
+        number += 1
+        end = text.find(b"\n", start) + 1 or len(text)
+        line = text[start:end].strip()
+        if line and line != b"\xef\xbb\xbf":
+            starts.append(start)
+            ends.append(end)
+            numbers.append(number)
+        start = end
 
     def read(i: int) -> Row:
-        file.seek(starts[i])
         try:
-            row = json.loads(file.readline().decode("utf-8-sig" if starts[i] == 0 else "utf-8"))
+            row = json.loads(text[starts[i] : ends[i]].decode("utf-8-sig" if starts[i] == 0 else "utf-8"))
         except UnicodeDecodeError:
             raise UnusableRow("not UTF-8") from None
         except (ValueError, RecursionError):  # ValueError also for an integer of thousands of digits
@@ -315,7 +237,15 @@ def _open_jsonl(path: Path) -> Rows:
             raise UnusableRow("not a JSON object")
         return row
 
-    return Rows(str(path), numbers, read)
+    return Rows(str(path), numbers, read, lambda: _digest([path]))
+
+
+def _digest(paths: list[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
 
 
 def _open_parquet(paths: list[Path]) -> Rows:
@@ -326,7 +256,7 @@ def _open_parquet(paths: list[Path]) -> Rows:
         table = datasets.Dataset.from_parquet([str(path) for path in paths])
     except (pyarrow.ArrowException, datasets.exceptions.DatasetGenerationError) as error:
         raise InputError(f"dataset file {paths[0]} is not readable Parquet ({error}); fetch it again") from None
-    return Rows(str(paths[0]), range(1, len(table) + 1), table.__getitem__)
+    return Rows(str(paths[0]), range(1, len(table) + 1), table.__getitem__, lambda: _digest(paths))
 
 
 def _open_hub(dataset: str, subset: str | None, split: str) -> Rows:
@@ -346,4 +276,5 @@ def _open_hub(dataset: str, subset: str | None, split: str) -> Rows:
             if isinstance(error, HfHubHTTPError):
                 raise
             raise InputError(f"dataset {dataset} has no {split} split of subset {subset}: {error}") from None
-    return Rows(f"{dataset} ({split})", range(1, len(table) + 1), table.__getitem__)
+    # The library's own: of the dataset's revision and files, the same whenever they are opened again.
+    return Rows(f"{dataset} ({split})", range(1, len(table) + 1), table.__getitem__, lambda: table._fingerprint)

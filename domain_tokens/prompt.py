@@ -11,6 +11,8 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 Message = dict[str, str]  # {"role": "system" | "user" | "assistant", "content": text}
 
 ROLES = ("system", "user", "assistant")
@@ -93,16 +95,17 @@ def encode(
     encoding = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     encoded = []
     for pieces, ids, offsets in zip(rendered, encoding["input_ids"], encoding["offset_mapping"], strict=True):
-        trained_from_char = [piece.trained for piece in pieces for _ in piece.text]
-        trained = [trained_from_char[start] for start, _ in offsets]
+        ends = np.cumsum([len(piece.text) for piece in pieces])
+        first_chars = np.fromiter((start for start, _ in offsets[:max_length]), np.int64)
+        trained = np.array([piece.trained for piece in pieces])[np.searchsorted(ends, first_chars, side="right")]
         cut = max_length is not None and len(ids) > max_length
-        encoded.append(Encoded(ids[:max_length], trained[:max_length], cut))
+        encoded.append(Encoded(ids[:max_length], trained.tolist(), cut))
     return encoded
 
 
-def labels(encoded: Encoded) -> list[int]:
-    """One label per token for a causal LM that shifts by itself; untrained positions are `IGNORED_LABEL`."""
-    return [i if trained else IGNORED_LABEL for i, trained in zip(encoded.ids, encoded.trained, strict=True)]
+def labels(ids: np.ndarray, trained: np.ndarray) -> np.ndarray:
+    """One label, int32, per token for a causal LM that shifts by itself; untrained positions are `IGNORED_LABEL`."""
+    return np.where(trained, ids, np.int32(IGNORED_LABEL))
 
 
 def cut_reply(text: str, end_of_text: str = "<|endoftext|>") -> str:

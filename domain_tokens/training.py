@@ -22,10 +22,11 @@ from transformers.trainer_utils import EvalLoopOutput
 from domain_tokens.batches import Collator, tokens_at_once
 from domain_tokens.checkpoints import Checkpoint, device_name, open_checkpoint, save_checkpoint, weights_digest
 from domain_tokens.config import Loaded, SftConfig, load
-from domain_tokens.data import Converter, Prepared, prepare_split, read_training_split, unusable_text
+from domain_tokens.data import Converter, unusable_text
 from domain_tokens.errors import InputError, RunError
 from domain_tokens.hub import prepare_client
 from domain_tokens.packing import prepare_model
+from domain_tokens.prepared import Prepared, prepare_training_data
 from domain_tokens.prompt import IGNORED_LABEL
 from domain_tokens.results import (
     MODEL_FILES,
@@ -75,13 +76,12 @@ def run_stage(stage: str, results_name: str, convert: Converter, args, say: Call
 
     checkpoint = open_checkpoint(args.model_path, args.condition)
     prepare_client(say)
-    split = read_training_split(config.data, config.seed, convert)
-    train, val = prepare_split(split, checkpoint.tokenizer, config.data, inject_facts)
-    say(describe(checkpoint.tokenizer, train, val, split.unusable, inject_facts))
+    train, val, unusable = prepare_training_data(config.data, config.seed, convert, checkpoint.tokenizer, inject_facts)
+    say(describe(checkpoint.tokenizer, train, val, unusable, inject_facts))
 
     trainer = make_trainer(checkpoint, train, val, config, output)
     results = train_and_save(
-        trainer, checkpoint, stage, results_name, loaded, output, run_settings, split.unusable, args.resume
+        trainer, checkpoint, stage, results_name, loaded, output, run_settings, unusable, args.resume
     )
     say(summary(results))
 

@@ -141,7 +141,7 @@ def training_inputs(args: argparse.Namespace):
     """A model with random weights, and whole optimizer steps of rows."""
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    from domain_tokens import data, sources, toy
+    from domain_tokens import data, prepared, sources, toy
     from domain_tokens.checkpoints import Checkpoint
 
     split = data.open_rows(args.train_data, "main" if args.train_data == "openai/gsm8k" else None, "train")
@@ -165,13 +165,18 @@ def training_inputs(args: argparse.Namespace):
     else:
         model = GPT2LMHeadModel(GPT2Config(vocab_size=len(tokenizer), resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0))
     model.loss_type = "ForCausalLM"
-    rows = data.prepare(iter(conversations), tokenizer, args.max_length, "assistant", inject_facts=False)
+    rows = prepared.prepare(iter(conversations), tokenizer, args.max_length, "assistant", inject_facts=False)
     if len(rows) < args.rows:
         raise InputError(f"{args.train_data} has {len(rows)} usable rows, expected {args.rows}; give --rows")
-    count = args.rows // STEP_ROWS * STEP_ROWS
-    end = int(rows.offsets[count])
-    rows = data.Prepared(rows.ids[:end], rows.labels[:end], rows.offsets[: count + 1], 0, 0, rows.injected)
+    rows = first_rows(rows, args.rows // STEP_ROWS * STEP_ROWS)
     return Checkpoint("benchmark", model, tokenizer, "baseline", [{"stage": "start"}], ""), rows
+
+
+def first_rows(rows, count: int):
+    return dataclasses.replace(
+        rows, ids=rows.ids[: rows.offsets[count]], trained=rows.trained[: rows.offsets[count]],
+        offsets=rows.offsets[: count + 1],
+    )  # fmt: skip
 
 
 SETTINGS = {"num_train_epochs": 1, "learning_rate": 1e-4, "logging_strategy": "no", "save_strategy": "no"}
@@ -207,13 +212,12 @@ def reference_trainer(checkpoint, rows, max_length: int, folder: Path):
 
 
 def our_trainer(checkpoint, rows, max_length: int, folder: Path, tokens: int | None):
-    from domain_tokens import config, data, training
+    from domain_tokens import config, training
 
     recipe = config.SftConfig(
         42, STEP_ROWS, config.DataConfig("benchmark", None, max_length, None, 0), tokens, SETTINGS
     )
-    nothing = data.prepare(iter(()), checkpoint.tokenizer, max_length, "assistant", inject_facts=False)
-    trainer = training.make_trainer(checkpoint, rows, nothing, recipe, folder)
+    trainer = training.make_trainer(checkpoint, rows, first_rows(rows, 0), recipe, folder)
     trainer.remove_callback(training.TerminalCallback)
     return trainer
 

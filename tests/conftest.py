@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import make_toy_data
@@ -10,6 +11,14 @@ import pytest
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"  # real data, beside the repository on some machines only
 CONDITIONS = ("baseline", "mul_tokens")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def caches(tmp_path_factory) -> Iterator[None]:
+    """Prepared rows of the tests stay out of the caches at home."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_HOME", str(tmp_path_factory.mktemp("hf_home")))
+        yield
 
 
 @pytest.fixture(scope="session")

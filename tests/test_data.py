@@ -1,14 +1,11 @@
 import gzip
 import json
 
-import numpy as np
 import pytest
 from conftest import write_jsonl
 
 from domain_tokens import data
-from domain_tokens.config import DataConfig
 from domain_tokens.errors import InputError
-from domain_tokens.prompt import IGNORED_LABEL
 
 GOOD = {"question": "What is 6 times 9?", "answer": "6*9=<<6*9=54>>54\n#### 54"}
 
@@ -117,7 +114,7 @@ def test_a_missing_place_or_split_is_refused(tmp_path):
 
 def test_training_and_validation_rows_are_disjoint_and_seeded():
     train, val = data.split_rows(range(100), None, 10, seed=1)
-    assert sorted(train + val) == list(range(100))
+    assert sorted([*train, *val]) == list(range(100))
     assert len(val) == 10
     assert data.split_rows(range(100), None, 10, seed=1) == (train, val)
     assert data.split_rows(range(100), None, 10, seed=2) != (train, val)
@@ -129,39 +126,3 @@ def test_validation_never_takes_more_than_a_fifth_nor_more_than_is_trained_on():
     assert [len(part) for part in data.split_rows(range(50), None, 1000, seed=1)] == [40, 10]
     assert [len(part) for part in data.split_rows(range(50), 4, 1000, seed=1)] == [4, 4]
     assert [len(part) for part in data.split_rows(range(4), None, 1000, seed=1)] == [4, 0]
-
-
-def test_facts_are_injected_into_assistant_text_only(toy_tokenizer):
-    talk = [{"role": "user", "content": "6*9"}, {"role": "assistant", "content": "6*9=54"}]
-    with_facts = data.prepare(iter([talk]), toy_tokenizer, 64, "assistant", inject_facts=True)
-    without = data.prepare(iter([talk]), toy_tokenizer, 64, "assistant", inject_facts=False)
-    assert toy_tokenizer.decode(with_facts[0]["input_ids"]) == "User: 6*9\nAssistant: <MUL_6_9_54><|endoftext|>"
-    assert toy_tokenizer.decode(without[0]["input_ids"]) == "User: 6*9\nAssistant: 6*9=54<|endoftext|>"
-    assert with_facts.injected == {"<MUL_6_9_54>": 1}
-    assert without.injected.total() == 0
-
-
-def test_long_rows_are_cut_and_rows_without_a_trained_token_dropped(toy_tokenizer):
-    talks = [[{"role": "user", "content": "5"}, {"role": "assistant", "content": "7 " * n}] for n in (1, 30)] + [
-        [{"role": "user", "content": "7 " * 30}, {"role": "assistant", "content": "5"}]
-    ]
-    prepared = data.prepare(iter(talks), toy_tokenizer, 20, "assistant", inject_facts=False)
-    assert prepared.counts()["kept"] == 2
-    assert prepared.counts()["cut"] == 1
-    assert prepared.counts()["dropped"] == 1
-    assert len(prepared[1]["input_ids"]) == 20
-
-
-def test_trained_tokens_are_what_the_loss_is_averaged_over(toy_tokenizer):
-    talk = data.gsm8k_conversation(GOOD)
-    prepared = data.prepare(iter([talk, talk]), toy_tokenizer, 512, "assistant", inject_facts=False)
-    assert prepared.trained_tokens == 2 * int(np.sum(prepared[0]["labels"] != IGNORED_LABEL))
-    every = data.prepare(iter([talk]), toy_tokenizer, 512, "all", inject_facts=False)
-    assert every.trained_tokens == len(every[0]["input_ids"]) - 1  # nothing predicts the first token
-
-
-def test_a_split_with_nothing_to_train_on_stops_the_run(tmp_path, toy_tokenizer):
-    config = DataConfig(str(write_jsonl(tmp_path / "train.jsonl", [GOOD] * 10)), None, 3, None, 0)
-    split = data.read_training_split(config, 1, data.gsm8k_conversation)
-    with pytest.raises(InputError, match="no row has a token to train on"):
-        data.prepare_split(split, toy_tokenizer, config, inject_facts=False)

@@ -1,5 +1,6 @@
 """One format for training, evaluation and everybody else's tools."""
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -51,8 +52,9 @@ def test_end_of_text_is_trained_and_user_text_is_not(tokenizer):
     trained = tokenizer.decode([i for i, flag in zip(encoded.ids, encoded.trained, strict=True) if flag])
     assert trained == " 56<|endoftext|> <MUL_6_9_54><|endoftext|>"
     assert encoded.trained[-1]
-    assert labels(encoded)[-1] == tokenizer.eos_token_id
-    assert labels(encoded)[0] == IGNORED_LABEL
+    labelled = labels(np.array(encoded.ids), np.array(encoded.trained))
+    assert labelled[-1] == tokenizer.eos_token_id
+    assert labelled[0] == IGNORED_LABEL
 
 
 CONTENT = st.text(alphabet=st.characters(blacklist_categories=["Cs"]), min_size=1, max_size=40)

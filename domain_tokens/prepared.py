@@ -1,0 +1,201 @@
+"""Conversations in, labelled tokens out, kept on disk so that the same data is prepared once.
+
+What is kept is found again by a fingerprint of everything that shapes it: the rows, the tokenizer, the settings and
+the code of the rules. A changed one makes another fingerprint, so nothing stale is ever read.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+from tqdm import tqdm
+
+from domain_tokens.config import DataConfig
+from domain_tokens.data import BAR_DELAY, Converter, Rows, Split, open_rows, split_training_rows
+from domain_tokens.errors import InputError, RunError
+from domain_tokens.inject import inject_counted
+from domain_tokens.parallel import map_in_order
+from domain_tokens.prompt import Message, encode, labels
+from domain_tokens.results import read_json, write_json
+
+_ABOUT = "about.json"  # written last: a folder with it is whole
+_RULES = ("data.py", "inject.py", "prepared.py", "prompt.py", "tokens.py")  # the code that decides what comes out
+_UNUSED_DAYS = 30  # then a prepared dataset is removed
+_CHUNK = 500  # rows that one process prepares at a time
+
+
+@dataclass
+class Prepared:
+    """Labelled token rows, one behind the other, and how they came about.
+
+    ids: int32, trained: bool, where there is loss; all rows joined, row i is [offsets[i] : offsets[i + 1]]. As a
+    dataset for the Trainer, item i is {"input_ids": …, "labels": …}, int32, unpadded.
+    """
+
+    ids: np.ndarray
+    trained: np.ndarray
+    offsets: np.ndarray
+    cut: int
+    dropped: int
+    injected: Counter[str]
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, i: int) -> dict[str, np.ndarray]:
+        row = slice(self.offsets[i], self.offsets[i + 1])
+        ids = np.array(self.ids[row])
+        return {"input_ids": ids, "labels": labels(ids, self.trained[row])}
+
+    @property
+    def trained_tokens(self) -> int:
+        """Labels that carry loss: a causal LM predicts token t from those before it, so never a row's first."""
+        return int(np.count_nonzero(self.trained) - np.count_nonzero(self.trained[self.offsets[:-1]]))
+
+    def counts(self) -> dict[str, int]:
+        return {
+            "kept": len(self),
+            "cut": self.cut,
+            "dropped": self.dropped,
+            "injected_mul_tokens": self.injected.total(),
+            "tokens": len(self.ids),
+            "trained_tokens": self.trained_tokens,
+        }
+
+
+def prepare_training_data(
+    config: DataConfig, seed: int, convert: Converter, tokenizer, inject_facts: bool
+) -> tuple[Prepared, Prepared, dict[str, Any]]:
+    """Training and validation rows, both treated alike, and what could not be used and why.
+
+    Prepared by one process while others wait, and read from disk by all: memory-mapped, so that the number of rows
+    does not matter.
+    """
+    rows = open_rows(config.dataset, config.subset, "train")
+    folder = cache_folder() / fingerprint(rows, config, seed, convert, tokenizer, inject_facts)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            if not (folder / _ABOUT).is_file():
+                _remove_unused(folder.parent)
+                split = split_training_rows(rows, config, seed, convert)
+                _prepare_into(folder, split, tokenizer, config, inject_facts)
+        os.utime(folder / _ABOUT)
+    except OSError as error:
+        raise RunError(
+            f"prepared rows cannot be written to {folder.parent} ({error.strerror}); make room there, or set HF_HOME "
+            "to a folder with some"
+        ) from error
+    about = read_json(folder / _ABOUT)
+    return _read(folder, "train", about), _read(folder, "val", about), about["unusable"]
+
+
+def cache_folder() -> Path:
+    """Beside the libraries' own caches, which people with little room at home have moved with HF_HOME."""
+    return Path(os.environ.get("HF_HOME") or "~/.cache/huggingface").expanduser() / "domain_tokens"
+
+
+def fingerprint(rows: Rows, config: DataConfig, seed: int, convert: Converter, tokenizer, inject_facts: bool) -> str:
+    """sha256, in hexadecimal, over all that decides which tokens and labels come out. The rows' place does not."""
+    parts = [
+        *(Path(__file__).with_name(name).read_bytes() for name in _RULES),
+        version("tokenizers").encode(),
+        tokenizer.backend_tokenizer.to_str().encode(),
+        str(tokenizer.eos_token).encode(),
+        rows.digest().encode(),
+        json.dumps(
+            [
+                convert.__name__, seed, inject_facts,
+                config.max_length, config.train_samples, config.val_samples, config.loss_on,
+            ]
+        ).encode(),
+    ]  # fmt: skip
+    return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
+
+
+def _remove_unused(cache: Path) -> None:
+    for about in cache.glob(f"*/{_ABOUT}"):
+        if time.time() - about.stat().st_mtime > _UNUSED_DAYS * 24 * 3600:
+            shutil.rmtree(about.parent)
+
+
+def _prepare_into(folder: Path, split: Split, tokenizer, config: DataConfig, inject_facts: bool) -> None:
+    shutil.rmtree(folder, ignore_errors=True)  # what an interrupted run left
+    folder.mkdir()
+    about: dict[str, Any] = {"unusable": split.unusable}
+    for name, indices in (("train", split.train), ("val", split.val)):
+        bar = tqdm(total=len(indices), desc=f"tokenising {name} rows", unit="row", delay=BAR_DELAY)
+        counts = {"cut": 0, "dropped": 0, "injected": Counter()}
+        offsets = [np.zeros(1, np.int64)]
+
+        def prepared(first: int, indices: Sequence[int] = indices) -> Prepared:
+            conversations = split.conversations(indices[first : first + _CHUNK])
+            return prepare(conversations, tokenizer, config.max_length, config.loss_on, inject_facts)
+
+        with bar, (folder / f"{name}.ids").open("wb") as ids, (folder / f"{name}.trained").open("wb") as trained:
+            for part in map_in_order(prepared, range(0, len(indices), _CHUNK)):
+                ids.write(part.ids.tobytes())
+                trained.write(part.trained.tobytes())
+                offsets.append(offsets[-1][-1] + part.offsets[1:])
+                for key, count in counts.items():
+                    counts[key] = count + getattr(part, key)
+                bar.update(len(part) + part.dropped)
+        np.concatenate([part for part in offsets if len(part)]).tofile(folder / f"{name}.offsets")
+        about[name] = counts
+        if name == "train" and sum(map(len, offsets)) == 1:
+            raise InputError(
+                f"{split.rows.origin}: within data.max_length {config.max_length} no row has a token to train on; "
+                "raise it"
+            )
+    write_json(folder / _ABOUT, about)
+
+
+def _read(folder: Path, name: str, about: dict[str, Any]) -> Prepared:
+    def array(kind: str, dtype: type) -> np.ndarray:
+        path = folder / f"{name}.{kind}"
+        return np.memmap(path, dtype, mode="r") if path.stat().st_size else np.empty(0, dtype)
+
+    counts = about[name]
+    return Prepared(
+        array("ids", np.int32), array("trained", np.bool_), np.fromfile(folder / f"{name}.offsets", np.int64),
+        counts["cut"], counts["dropped"], Counter(counts["injected"]),
+    )  # fmt: skip
+
+
+def prepare(
+    conversations: Iterator[list[Message]], tokenizer, max_length: int, loss_on: str, inject_facts: bool
+) -> Prepared:
+    """Inject (assistant turns only), render, tokenise and label. Rows left without a trained token are dropped."""
+    injected: Counter[str] = Counter()
+    conversations = list(conversations)
+    if inject_facts:
+        conversations = [[_injected(message, injected) for message in messages] for messages in conversations]
+    encoded = encode(tokenizer, conversations, max_length, loss_on)
+    kept = [row for row in encoded if any(row.trained[1:])]
+    lengths = [len(row.ids) for row in kept]
+    return Prepared(
+        np.concatenate([np.empty(0, np.int32), *(np.array(row.ids, np.int32) for row in kept)]),
+        np.concatenate([np.empty(0, np.bool_), *(np.array(row.trained) for row in kept)]),
+        np.cumsum([0, *lengths], dtype=np.int64),
+        sum(row.cut for row in kept),
+        len(encoded) - len(kept),
+        injected,
+    )
+
+
+def _injected(message: Message, counts: Counter[str]) -> Message:
+    if message["role"] != "assistant":
+        return message
+    text, found = inject_counted(message["content"])
+    counts.update(found)
+    return message | {"content": text}
