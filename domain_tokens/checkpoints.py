@@ -103,7 +103,7 @@ def _plain_generation(tokenizer) -> GenerationConfig:
     )
 
 
-def place(checkpoint: Checkpoint, device: str | None = None) -> torch.device:
+def place(checkpoint: Checkpoint, device: str | torch.device | None = None) -> torch.device:
     """Move a model to a device by its name, by default to a GPU where there is one. InputError for none such here."""
     try:
         chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))

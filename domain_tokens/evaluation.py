@@ -8,6 +8,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from domain_tokens import processes
 from domain_tokens.answers import extract_answer, is_correct
 from domain_tokens.config import Loaded
 from domain_tokens.data import Rows, check_rows, gsm8k_conversation, unusable_text
@@ -123,22 +124,33 @@ def settings(loaded: Loaded, model_path: str) -> dict[str, Any]:
 def evaluate(
     model_path: str, condition: str | None, name: str, questions: list[Question], loaded: Loaded, output: Path
 ) -> dict[str, Any]:
-    """Ask every question, then write {name}_predictions.jsonl and, last, {name}_results.json. Returns the results."""
+    """Ask every question, then write {name}_predictions.jsonl and, last, {name}_results.json. Returns the results.
+
+    Of several processes each asks its share, and the main one writes.
+    """
     import torch  # not at the top: the comparison uses this module's figures and needs no torch
+    from accelerate import PartialState
+    from accelerate.utils import gather_object
 
     from domain_tokens.checkpoints import device_name, open_checkpoint, place
     from domain_tokens.generation import generate_replies
 
     config = loaded.config
     checkpoint = open_checkpoint(model_path, condition, getattr(torch, config.dtype))
-    device = place(checkpoint)
+    launched = PartialState(cpu=not torch.cuda.is_available()) if processes.count() > 1 else None
+    device = place(checkpoint, launched.device if launched else None)
     started = time.perf_counter()
     replies = {}
-    conversations = [question_conversation(question.text) for question in questions]
-    with tqdm(total=len(questions), desc=f"asking {name} questions", unit="question") as bar:
+    own = range(processes.rank(), len(questions), processes.count())
+    conversations = [question_conversation(questions[i].text) for i in own]
+    is_main = processes.rank() == 0
+    with tqdm(total=len(own), desc=f"asking {name} questions", unit="question", disable=not is_main) as bar:
         for i, reply in generate_replies(checkpoint, conversations, config.max_new_tokens, config.batch_size):
-            replies[i] = reply
+            replies[own[i]] = reply
             bar.update()
+    if launched:
+        replies = {i: reply for part in gather_object([replies]) for i, reply in part.items()}
+        launched.destroy_process_group()
     rows = predictions(questions, [replies[i] for i in range(len(questions))])
     results = {
         "evaluation": name,
@@ -154,9 +166,10 @@ def evaluate(
         "overridden": sorted(loaded.overridden),
         "environment": environment(device_name(device)),
     }
-    (output / f"{name}_results.json").unlink(missing_ok=True)  # from here on the evaluation is incomplete
-    write_jsonl(output / f"{name}_predictions.jsonl", rows)
-    write_json(output / f"{name}_results.json", results)
+    if is_main:
+        (output / f"{name}_results.json").unlink(missing_ok=True)  # from here on the evaluation is incomplete
+        write_jsonl(output / f"{name}_predictions.jsonl", rows)
+        write_json(output / f"{name}_results.json", results)
     return results
 
 

@@ -34,7 +34,7 @@ def generate_replies(
     """
     tokenizer = checkpoint.tokenizer
     texts = [prompt_text(messages, tokenizer.eos_token) for messages in conversations]
-    prompts = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+    prompts = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"] if texts else []
     order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i))
     if prompts and len(prompts[order[0]]) + max_new_tokens > checkpoint.context:
         raise InputError(

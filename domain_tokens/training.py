@@ -1,7 +1,6 @@
 """The part of supervised fine-tuning that must be identical in every stage and condition."""
 
 import itertools
-import os
 import shutil
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from transformers.integrations import TensorBoardCallback
 from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import EvalLoopOutput
 
+from domain_tokens import processes
 from domain_tokens.batches import Collator, tokens_at_once
 from domain_tokens.checkpoints import Checkpoint, device_name, open_checkpoint, save_checkpoint, weights_digest
 from domain_tokens.config import Loaded, SftConfig, load
@@ -54,6 +54,7 @@ def run_stage(stage: str, results_name: str, convert: Converter, args, say: Call
 
     convert: a raw row to a conversation, or UnusableRow. args: what the stage scripts parse. say: prints a line.
     """
+    say = processes.once(say)
     flags = {"seed": args.seed, "data.dataset": args.dataset_path, "data.train_samples": args.max_train_samples}
     loaded = load(args.config, SftConfig, args.overrides, flags)
     config: SftConfig = loaded.config
@@ -202,10 +203,11 @@ def make_trainer(checkpoint: Checkpoint, train: Prepared, val: Prepared, config:
             f"give max_length={checkpoint.context} or less"
         )
     wanted = dict(config.trainer)
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    if config.global_batch_size % processes:
-        raise InputError(f"global_batch_size {config.global_batch_size} cannot be split over {processes} processes")
-    share = config.global_batch_size // processes
+    share, left = divmod(config.global_batch_size, processes.count())
+    if left:
+        raise InputError(
+            f"global_batch_size {config.global_batch_size} cannot be split over {processes.count()} processes"
+        )
     limits = []
     for name in ("per_device_train_batch_size", "per_device_eval_batch_size"):
         limits.append(wanted.pop(name, None))

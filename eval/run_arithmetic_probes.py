@@ -32,22 +32,23 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     # torch and transformers take seconds to import, which --help and usage errors need not wait for
-    from domain_tokens import config, evaluation, results
+    from domain_tokens import config, evaluation, processes, results
 
+    say = processes.once(print)
     loaded = config.load(args.config, config.EvalConfig, args.overrides, {"seed": args.seed})
     settings = evaluation.settings(loaded, args.model_path)
     output, complete = results.claim_folder(
         args.output_dir, f"{results.PROBES_EVAL}_results.json", settings, overwrite=args.overwrite, resume=args.resume
     )
     if complete:
-        print(f"{output} holds this evaluation already")
+        say(f"{output} holds this evaluation already")
         return
-    print(f"Asking {args.model_path} the arithmetic probes, to {output}")
-    print(loaded.as_yaml())
+    say(f"Asking {args.model_path} the arithmetic probes, to {output}")
+    say(loaded.as_yaml())
 
     questions = evaluation.probes(loaded.config.seed)
     outcome = evaluation.evaluate(args.model_path, args.condition, results.PROBES_EVAL, questions, loaded, output)
-    print(evaluation.summary(outcome))
+    say(evaluation.summary(outcome))
 
 
 if __name__ == "__main__":

@@ -32,8 +32,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     # torch and transformers take seconds to import, which --help and usage errors need not wait for
-    from domain_tokens import config, data, evaluation, hub, results
+    from domain_tokens import config, data, evaluation, hub, processes, results
 
+    say = processes.once(print)
     flags = {"seed": args.seed, "dataset": args.dataset_path, "max_samples": args.max_samples}
     loaded = config.load(args.config, config.Gsm8kEvalConfig, args.overrides, flags)
     settings = evaluation.settings(loaded, args.model_path)
@@ -41,19 +42,19 @@ def main(argv: list[str] | None = None) -> None:
         args.output_dir, f"{results.GSM8K_EVAL}_results.json", settings, overwrite=args.overwrite, resume=args.resume
     )
     if complete:
-        print(f"{output} holds this evaluation already")
+        say(f"{output} holds this evaluation already")
         return
-    print(f"Asking {args.model_path} the questions of {loaded.config.dataset}, to {output}")
-    print(loaded.as_yaml())
+    say(f"Asking {args.model_path} the questions of {loaded.config.dataset}, to {output}")
+    say(loaded.as_yaml())
 
-    hub.prepare_client(say=print)
+    hub.prepare_client(say=say)
     rows = data.open_rows(loaded.config.dataset, loaded.config.subset, "test")
     questions, left_out = evaluation.gsm8k_questions(rows)
     if left_out:
-        print(f"unusable rows left out: {left_out}")
+        say(f"unusable rows left out: {left_out}")
     questions = questions[: loaded.config.max_samples]
     outcome = evaluation.evaluate(args.model_path, args.condition, results.GSM8K_EVAL, questions, loaded, output)
-    print(evaluation.summary(outcome))
+    say(evaluation.summary(outcome))
 
 
 if __name__ == "__main__":
