@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,17 @@ def _context(model, tokenizer, path: str | Path) -> int:
 
 def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+
+
+def peak_memory(device: torch.device) -> dict[str, int | None]:
+    """The most that was in use so far, in bytes: tensors on the GPU, and all of this process (null where unknown)."""
+    process = None
+    if sys.platform != "win32":
+        import resource  # no such module on Windows
+
+        unit = 1 if sys.platform == "darwin" else 1024
+        process = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return {"gpu": torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None, "process": process}
 
 
 def weights_digest(folder: Path) -> str:

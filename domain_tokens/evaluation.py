@@ -132,7 +132,7 @@ def evaluate(
     from accelerate import PartialState
     from accelerate.utils import gather_object
 
-    from domain_tokens.checkpoints import device_name, open_checkpoint, place
+    from domain_tokens.checkpoints import device_name, open_checkpoint, peak_memory, place
     from domain_tokens.generation import generate_replies
 
     config = loaded.config
@@ -161,6 +161,7 @@ def evaluate(
         "lineage": checkpoint.lineage,
         "seed": config.seed,
         "runtime": time.perf_counter() - started,
+        "peak_memory": peak_memory(device),
         "metrics": metrics(rows),
         "config": loaded.as_dict(),
         "overridden": sorted(loaded.overridden),

@@ -20,7 +20,14 @@ from transformers.trainer_utils import EvalLoopOutput
 
 from domain_tokens import processes
 from domain_tokens.batches import Collator, tokens_at_once
-from domain_tokens.checkpoints import Checkpoint, device_name, open_checkpoint, save_checkpoint, weights_digest
+from domain_tokens.checkpoints import (
+    Checkpoint,
+    device_name,
+    open_checkpoint,
+    peak_memory,
+    save_checkpoint,
+    weights_digest,
+)
 from domain_tokens.config import Loaded, SftConfig, load
 from domain_tokens.data import Converter, unusable_text
 from domain_tokens.errors import InputError, RunError
@@ -289,7 +296,9 @@ def train_and_save(
     try:
         trainer.train(resume_from_checkpoint=_last_checkpoint(output) if resume else None)
     except torch.OutOfMemoryError as error:
-        raise RunError(f"the GPU's memory is full; lower per_device_train_batch_size ({error})") from error
+        raise RunError(
+            f"the GPU's memory is full; give micro_batch_tokens, less than {trainer.data_collator.max_tokens} ({error})"
+        ) from error
     except SafetensorError as error:
         raise RunError(f"{output}: weights cannot be written ({error}); make room, then --resume") from error
     except RuntimeError as error:
@@ -328,6 +337,7 @@ def train_and_save(
         "train_loss": float(trainer.totals.loss) / max(1, trainer.state.global_step),
         "eval_loss": eval_loss,
         "train_runtime": runtime,
+        "peak_memory": peak_memory(trainer.args.device),
         "steps": trainer.state.global_step,
         "total_train_samples": len(train),
         "total_val_samples": len(val) if val is not None else 0,

@@ -130,6 +130,7 @@ def test_a_finished_stage_is_a_whole_model_folder_that_moved(stage, toy_base, to
     assert results["total_train_samples"] + results["total_val_samples"] == 300
     assert results["total_val_samples"] == 20
     assert results["injected_mul_tokens"] == sum(results["injected_by_fact"].values()) > 200
+    assert results["peak_memory"]["process"] > 100e6
     assert np.isfinite([results["train_loss"], results["eval_loss"], results["train_runtime"]]).all()
     assert 0 < results["tokens_trained"] < results["rows"]["train"]["trained_tokens"]
     assert results["config"]["data"]["max_length"] == {"sft_tulu": 1024, "sft_gsm8k": 512}[stage]
