@@ -12,6 +12,7 @@ Example:
 import argparse
 import copy
 import dataclasses
+import json
 import statistics
 import tempfile
 import time
@@ -45,6 +46,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--max-samples", type=int, default=200, help="how many questions (default: 200)")
     parser.add_argument("--max-new-tokens", type=int, default=128, help="longest reply in tokens (default: 128)")
     parser.add_argument("--batch-size", type=int, help="prompts side by side (default: by device)")
+    parser.add_argument("--device", choices=["cpu", "cuda"], help="(default: a GPU where there is one)")
     parser.add_argument("--repeats", type=int, default=3, help="measurements of each (default: 3)")
     parser.add_argument("--output-path", help="write all figures to this JSON file")
     args = one_line_usage_errors(parser).parse_args(argv)
@@ -62,33 +64,34 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     print("Loading torch and transformers ...", flush=True)
-    from domain_tokens import results
+    import torch
 
-    figures = {}
+    from domain_tokens import checkpoints, results
+
+    if args.device == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device is cuda, but there is no GPU here that torch can use; leave it out or give cpu")
+    device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    figures = {"arguments": vars(args), "environment": results.environment(checkpoints.device_name(device))}
     if args.train_data:
-        figures["training"] = measure_training(args)
+        figures["training"] = measure_training(args, device)
     if args.model_path:
-        figures["evaluation"] = measure_evaluation(args)
+        figures["evaluation"] = measure_evaluation(args, device)
+    print(json.dumps(figures))
     if args.output_path:
-        import torch
-
-        from domain_tokens.checkpoints import device_name
-
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        about = {"arguments": vars(args), "environment": results.environment(device_name(device))}
-        results.write_json(Path(args.output_path), about | figures)
+        results.write_json(Path(args.output_path), figures)
         print(f"wrote {args.output_path}")
-    if wrong := [name for name, part in figures.items() if not part["agree"]]:
+    measured = {name: figures[name] for name in ("training", "evaluation") if name in figures}
+    if wrong := [name for name, part in measured.items() if not part["agree"]]:
         raise RunError(f"the two sides of {' and '.join(wrong)} do not agree, so their speeds cannot be compared")
 
 
-def measure_training(args: argparse.Namespace) -> dict:
+def measure_training(args: argparse.Namespace, device) -> dict:
     import torch
 
     from domain_tokens.checkpoints import fuse_activations
 
     checkpoint, rows = training_inputs(args)
-    on_gpu = torch.cuda.is_available()
+    on_gpu = device.type == "cuda"
     start = {name: tensor.clone() for name, tensor in checkpoint.model.state_dict().items()}
     checkpoints = {
         "reference": checkpoint,
@@ -101,7 +104,7 @@ def measure_training(args: argparse.Namespace) -> dict:
         for name, make in sides.items():
             checkpoints[name].model.load_state_dict(start)
             with tempfile.TemporaryDirectory() as folder:
-                trainer = make(checkpoints[name], rows, args.max_length, Path(folder))
+                trainer = make(checkpoints[name], rows, args.max_length, Path(folder), on_gpu)
                 if on_gpu:
                     torch.cuda.reset_peak_memory_stats()
                     torch.cuda.synchronize()
@@ -117,14 +120,15 @@ def measure_training(args: argparse.Namespace) -> dict:
     tokens = len(rows.ids)
     fill = tokens / (len(rows) * args.max_length)
     speed = {name: tokens / statistics.median(values) for name, values in seconds.items()}
-    rate = flops_per_token(checkpoint.model, tokens / len(rows)) / peak_flops() if on_gpu and peak_flops() else None
+    mfu = None
+    if on_gpu and peak_flops():
+        flops = training_flops(checkpoint.model, rows)
+        mfu = {name: flops / statistics.median(values) / peak_flops() for name, values in seconds.items()}
     loss = {name: statistics.median(values) for name, values in losses.items()}
     table = [("training", "real tokens/s", "loss", "peak GPU memory", "MFU")]
     for name in sides:
         peak = f"{max(memory[name]) / 1e9:.1f} GB" if on_gpu else "-"
-        table.append(
-            (name, f"{speed[name]:,.0f}", f"{loss[name]:.5f}", peak, f"{speed[name] * rate:.1%}" if rate else "-")
-        )
+        table.append((name, f"{speed[name]:,.0f}", f"{loss[name]:.5f}", peak, f"{mfu[name]:.1%}" if mfu else "-"))
     ratio = speed["ours"] / speed["reference"]
     print(f"\n{aligned(table, left=(0,))}\n")
     print(f"{len(rows)} rows of {tokens:,} tokens, {fill:.1%} of the reference's positions: 1 / fill is {1 / fill:.2f}")
@@ -132,7 +136,7 @@ def measure_training(args: argparse.Namespace) -> dict:
     tolerance = LOSS_TOLERANCE["cuda" if on_gpu else "cpu"] * loss["reference"]
     return {
         "tokens_per_second": speed, "ratio": ratio, "fill": fill, "loss": loss, "seconds": seconds,
-        "peak_memory": memory, "mfu": {name: speed[name] * rate for name in sides} if rate else None,
+        "peak_memory": memory, "mfu": mfu,
         "agree": abs(loss["ours"] - loss["reference"]) <= tolerance,
     }  # fmt: skip
 
@@ -182,7 +186,7 @@ def first_rows(rows, count: int):
 SETTINGS = {"num_train_epochs": 1, "learning_rate": 1e-4, "logging_strategy": "no", "save_strategy": "no"}
 
 
-def reference_trainer(checkpoint, rows, max_length: int, folder: Path):
+def reference_trainer(checkpoint, rows, max_length: int, folder: Path, on_gpu: bool):
     """Rows padded to max_length, 8 at a time as is the Trainer's default, 32 a step."""
     import torch
     from transformers import PrinterCallback, ProgressCallback, Trainer, TrainingArguments
@@ -202,8 +206,8 @@ def reference_trainer(checkpoint, rows, max_length: int, folder: Path):
 
     arguments = TrainingArguments(
         **SETTINGS, output_dir=str(folder), seed=42, gradient_accumulation_steps=STEP_ROWS // 8, report_to="none",
-        remove_unused_columns=False, bf16=torch.cuda.is_available(), disable_tqdm=True,
-        dataloader_pin_memory=torch.cuda.is_available(),
+        remove_unused_columns=False, bf16=on_gpu, use_cpu=not on_gpu, disable_tqdm=True,
+        dataloader_pin_memory=on_gpu,
     )  # fmt: skip
     trainer = Trainer(checkpoint.model, arguments, train_dataset=rows, data_collator=collate_to_max_length)
     for stock in (ProgressCallback, PrinterCallback):
@@ -211,27 +215,27 @@ def reference_trainer(checkpoint, rows, max_length: int, folder: Path):
     return trainer
 
 
-def our_trainer(checkpoint, rows, max_length: int, folder: Path, tokens: int | None):
+def our_trainer(checkpoint, rows, max_length: int, folder: Path, on_gpu: bool, tokens: int | None):
     from domain_tokens import config, training
 
-    recipe = config.SftConfig(
-        42, STEP_ROWS, config.DataConfig("benchmark", None, max_length, None, 0), tokens, SETTINGS
-    )
+    about_rows = config.DataConfig("benchmark", None, max_length, None, 0)
+    recipe = config.SftConfig(42, STEP_ROWS, about_rows, tokens, SETTINGS | {"use_cpu": not on_gpu})
     trainer = training.make_trainer(checkpoint, rows, first_rows(rows, 0), recipe, folder)
     trainer.remove_callback(training.TerminalCallback)
     return trainer
 
 
-def flops_per_token(model, row_length: float) -> float:
-    """Forward and backward: 6 a weight that multiplies, and 6 for attention a layer, column and position seen.
+def training_flops(model, rows) -> float:
+    """Forward and backward over all rows: 6 a weight and token, the output layer's only where there is loss.
 
-    Chowdhery et al., PaLM (2022), appendix B, with causal attention seeing half of a row on average.
+    Attention has 6 a layer, column and pair of positions of a row: half of those without causality. Chowdhery et al.,
+    PaLM (2022), appendix B.
     """
-    config = model.config
-    weights = sum(
-        p.numel() for name, p in model.named_parameters() if "wpe" not in name
-    )  # tied wte is the output layer
-    return 6 * weights + 6 * config.num_hidden_layers * config.hidden_size * row_length
+    config, head = model.config, model.get_output_embeddings().weight.numel()
+    body = sum(p.numel() for name, p in model.named_parameters() if not name.endswith(("wte.weight", "wpe.weight")))
+    pairs = sum((rows.offsets[1:] - rows.offsets[:-1]).astype(float) ** 2)
+    attention = 6 * config.num_hidden_layers * config.hidden_size * pairs
+    return 6 * body * len(rows.ids) + 6 * head * rows.trained_tokens + attention
 
 
 def peak_flops() -> float | None:
@@ -241,7 +245,7 @@ def peak_flops() -> float | None:
     return next((flops for known, flops in PEAK_FLOPS.items() if known in name), None)
 
 
-def measure_evaluation(args: argparse.Namespace) -> dict:
+def measure_evaluation(args: argparse.Namespace, device) -> dict:
     from transformers import AutoModelForCausalLM
 
     from domain_tokens import data, evaluation
@@ -253,8 +257,8 @@ def measure_evaluation(args: argparse.Namespace) -> dict:
     stock = AutoModelForCausalLM.from_pretrained(args.model_path, dtype=checkpoint.model.dtype)
     stock.generation_config = checkpoint.model.generation_config
     reference = dataclasses.replace(checkpoint, model=stock.eval())
-    place(checkpoint)
-    place(reference)
+    place(checkpoint, device)
+    place(reference, device)
     questions, _ = evaluation.gsm8k_questions(data.open_rows(args.questions, "main", "test"))
     conversations = [question(asked.text) for asked in questions[: args.max_samples]]
 

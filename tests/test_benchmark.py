@@ -21,7 +21,9 @@ def test_training_is_measured_with_equal_losses(toy_data, tmp_path, capsys):
         training["tokens_per_second"]["ours"] / training["tokens_per_second"]["reference"]
     )
     assert 0 < training["fill"] < 1
-    assert f"ratio {training['ratio']:.2f}" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert f"ratio {training['ratio']:.2f}" in shown
+    assert json.loads(shown.splitlines()[-2])["training"] == training
 
 
 def test_evaluation_is_measured_with_equal_replies(toy_base, toy_data, capsys):
@@ -51,6 +53,12 @@ def test_wrong_flags_are_refused(arguments, message):
         benchmark.main(arguments)
 
 
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(InputError, match="there is no GPU here"):
+        benchmark.main(["--train-data", "x", "--device", "cuda"])
+
+
 def test_a_sequence_that_has_ended_leaves_the_batch(toy_base):
     """What the others say does not depend on it."""
     from domain_tokens.checkpoints import open_checkpoint
@@ -65,3 +73,18 @@ def test_a_sequence_that_has_ended_leaves_the_batch(toy_base):
     alone = {i: dict(generation.generate_replies(checkpoint, [conversations[i]], 20, 1))[0] for i in range(8)}
     assert len({reply.tokens for reply in alone.values()}) > 1
     assert dict(generation.generate_replies(checkpoint, conversations, 20, None)) == alone
+
+
+def test_operations_are_counted_as_they_are_needed(toy_base, toy_tokenizer):
+    import numpy as np
+
+    from domain_tokens.checkpoints import open_checkpoint
+    from domain_tokens.prepared import Prepared
+
+    model = open_checkpoint(str(toy_base["baseline"]), None).model  # 4 layers, 128 wide, 745 tokens
+    trained = np.array([False, False, True, False, True])
+    rows = Prepared(np.zeros(5, np.int32), trained, np.array([0, 3, 5]), 0, 0, None)
+    # a layer: attention 128 to 384 and 128 to 128, feed-forward 128 to 512 and back, biases, two norms
+    layer = 128 * 384 + 384 + 128 * 128 + 128 + 2 * 128 * 512 + 512 + 128 + 4 * 128
+    body, head, attention = 4 * layer + 2 * 128, 745 * 128, 4 * 128 * (3 * 3 + 2 * 2)
+    assert benchmark.training_flops(model, rows) == 6 * (body * 5 + head * 2 + attention)
