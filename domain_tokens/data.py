@@ -237,26 +237,24 @@ def _open_jsonl(path: Path) -> Rows:
             raise UnusableRow("not a JSON object")
         return row
 
-    return Rows(str(path), numbers, read, lambda: _digest([path]))
-
-
-def _digest(paths: list[Path]) -> str:
-    digest = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
+    return Rows(str(path), numbers, read, lambda: hashlib.sha256(text).hexdigest())
 
 
 def _open_parquet(paths: list[Path]) -> Rows:
     import datasets
     import pyarrow
 
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    # The library knows a file again by its name and time, which a changed file may share.
+    cache = Path(datasets.config.HF_DATASETS_CACHE) / "domain_tokens" / digest.hexdigest()
     try:
-        table = datasets.Dataset.from_parquet([str(path) for path in paths])
+        table = datasets.Dataset.from_parquet([str(path) for path in paths], cache_dir=str(cache))
     except (pyarrow.ArrowException, datasets.exceptions.DatasetGenerationError) as error:
         raise InputError(f"dataset file {paths[0]} is not readable Parquet ({error}); fetch it again") from None
-    return Rows(str(paths[0]), range(1, len(table) + 1), table.__getitem__, lambda: _digest(paths))
+    return Rows(str(paths[0]), range(1, len(table) + 1), table.__getitem__, digest.hexdigest)
 
 
 def _open_hub(dataset: str, subset: str | None, split: str) -> Rows:

@@ -140,7 +140,7 @@ class _Groups:
             self.groups.append([_Batch(model, [prompts[i] for i in piece], pad_id, 0) for piece in pieces])
 
     def read(self) -> torch.Tensor:
-        """As `_Batch.read`, in pieces as in training."""
+        """As `_Batch.read`, in pieces that fit a CPU's cache."""
         logits, masks, layers = [], [], []
         for pieces in self.groups:
             logits += [piece.read() for piece in pieces]

@@ -38,7 +38,7 @@ def generate_replies(
     order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i))
     if prompts and len(prompts[order[0]]) + max_new_tokens > checkpoint.context:
         raise InputError(
-            f"prompt {order[0]} has {len(prompts[order[0]])} tokens and max_new_tokens is {max_new_tokens}, but the "
+            f"the longest prompt has {len(prompts[order[0]])} tokens and max_new_tokens is {max_new_tokens}, but the "
             f"model has {checkpoint.context} positions; lower max_new_tokens"
         )
     checkpoint.model.eval()

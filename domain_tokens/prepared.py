@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from domain_tokens.config import DataConfig
@@ -86,18 +86,18 @@ def prepare_training_data(
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):
-            if not (folder / _ABOUT).is_file():
+            if not _is_whole(folder):
                 _remove_unused(folder.parent)
                 split = split_training_rows(rows, config, seed, convert)
                 _prepare_into(folder, split, tokenizer, config, inject_facts)
-        os.utime(folder / _ABOUT)
+            (folder / _ABOUT).touch()
+            about = read_json(folder / _ABOUT)
+            return _read(folder, "train", about), _read(folder, "val", about), about["unusable"]
     except OSError as error:
         raise RunError(
-            f"prepared rows cannot be written to {folder.parent} ({error.strerror}); make room there, or set HF_HOME "
-            "to a folder with some"
+            f"prepared rows cannot be kept in {folder.parent} ({error.strerror}); set HF_HOME to a folder that can be "
+            "written and has room"
         ) from error
-    about = read_json(folder / _ABOUT)
-    return _read(folder, "train", about), _read(folder, "val", about), about["unusable"]
 
 
 def cache_folder() -> Path:
@@ -123,10 +123,23 @@ def fingerprint(rows: Rows, config: DataConfig, seed: int, convert: Converter, t
     return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
 
 
+def _is_whole(folder: Path) -> bool:
+    """Files may have been deleted, or lost their content in a power cut."""
+    if not (folder / _ABOUT).is_file():
+        return False
+    sizes = read_json(folder / _ABOUT)["bytes"]
+    return all((folder / name).is_file() and (folder / name).stat().st_size == size for name, size in sizes.items())
+
+
 def _remove_unused(cache: Path) -> None:
-    for about in cache.glob(f"*/{_ABOUT}"):
-        if time.time() - about.stat().st_mtime > _UNUSED_DAYS * 24 * 3600:
-            shutil.rmtree(about.parent)
+    for folder in [path for path in cache.iterdir() if path.is_dir()]:
+        try:
+            with FileLock(f"{folder}.lock", timeout=0):
+                used = folder / _ABOUT if (folder / _ABOUT).is_file() else folder
+                if time.time() - used.stat().st_mtime > _UNUSED_DAYS * 24 * 3600:
+                    shutil.rmtree(folder)
+        except (Timeout, FileNotFoundError):  # another process uses or removes it
+            continue
 
 
 def _prepare_into(folder: Path, split: Split, tokenizer, config: DataConfig, inject_facts: bool) -> None:
@@ -150,6 +163,9 @@ def _prepare_into(folder: Path, split: Split, tokenizer, config: DataConfig, inj
                 for key, count in counts.items():
                     counts[key] = count + getattr(part, key)
                 bar.update(len(part) + part.dropped)
+            for file in (ids, trained):
+                file.flush()
+                os.fsync(file.fileno())
         np.concatenate([part for part in offsets if len(part)]).tofile(folder / f"{name}.offsets")
         about[name] = counts
         if name == "train" and sum(map(len, offsets)) == 1:
@@ -157,6 +173,7 @@ def _prepare_into(folder: Path, split: Split, tokenizer, config: DataConfig, inj
                 f"{split.rows.origin}: within data.max_length {config.max_length} no row has a token to train on; "
                 "raise it"
             )
+    about["bytes"] = {path.name: path.stat().st_size for path in folder.iterdir()}
     write_json(folder / _ABOUT, about)
 
 

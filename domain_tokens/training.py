@@ -222,7 +222,7 @@ def make_trainer(checkpoint: Checkpoint, train: Prepared, val: Prepared, config:
             raise InputError(f"{name} is {limits[-1]}, expected at least 1 row at a time, or null for no such limit")
     on_gpu = torch.cuda.is_available() and not wanted.get("use_cpu")
     defaults = {
-        "bf16": on_gpu and torch.cuda.is_bf16_supported() and not wanted.get("fp16"),
+        "bf16": on_gpu and torch.cuda.is_bf16_supported(including_emulation=False) and not wanted.get("fp16"),
         "tf32": True if on_gpu and torch.cuda.is_tf32_supported() else None,
         "dataloader_pin_memory": on_gpu,
         "accelerator_config": {"non_blocking": on_gpu},
@@ -308,7 +308,7 @@ def train_and_save(
     runtime = trainer.totals.runtime()
     last = trainer.state.log_history[-2:]  # the run's own summary comes behind an evaluation of its last step
     measured = [log["eval_loss"] for log in last if log["step"] == trainer.state.global_step and "eval_loss" in log]
-    if val is not None and not measured:
+    if val is not None and (not measured or trainer.args.load_best_model_at_end):  # then other weights are saved
         measured = [trainer.evaluate()["eval_loss"]]
     eval_loss = measured[0] if measured else None
 

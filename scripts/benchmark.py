@@ -112,8 +112,10 @@ def measure_training(args: argparse.Namespace, device) -> dict:
                 loss = trainer.train().training_loss
                 if on_gpu:
                     torch.cuda.synchronize()
+                elapsed = time.perf_counter() - began
+            checkpoints[name].model.to("cpu")  # or it would stand in the other side's peak memory
             if repeat:
-                seconds[name].append(time.perf_counter() - began)
+                seconds[name].append(elapsed)
                 losses[name].append(loss)
                 memory[name].append(torch.cuda.max_memory_allocated() if on_gpu else None)
                 print(f"training, {name}, {repeat} of {args.repeats}: {seconds[name][-1]:.1f} s", flush=True)

@@ -11,6 +11,8 @@ from transformers import (
     BloomForCausalLM,
     Gemma2Config,
     Gemma2ForCausalLM,
+    GPTNeoConfig,
+    GPTNeoForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
 )
@@ -50,6 +52,13 @@ def bloom():
     """Attends in a way of its own."""
     torch.manual_seed(0)
     return BloomForCausalLM(BloomConfig(vocab_size=745, hidden_size=32, n_layer=2, n_head=4)).eval()
+
+
+def gpt_neo():
+    """Refuses another attention with no more than a warning."""
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 745, "hidden_size": 32, "num_layers": 2, "num_heads": 4}
+    return GPTNeoForCausalLM(GPTNeoConfig(**sizes, attention_types=[[["global"], 2]])).eval()
 
 
 def gemma():
@@ -110,7 +119,9 @@ def loss_and_gradients(model, parts, tokens):
 
 
 @pytest.mark.parametrize(
-    ("make", "is_packed"), [(gpt2, True), (llama, True), (bloom, False), (gemma, False)], ids=lambda value: str(value)
+    ("make", "is_packed"),
+    [(gpt2, True), (llama, True), (bloom, False), (gpt_neo, False), (gemma, False)],
+    ids=lambda value: str(value),
 )
 def test_loss_and_gradients_are_those_of_rows_padded_by_the_stock_model(make, is_packed, rows, toy_base, monkeypatch):
     model = make(toy_base) if make is gpt2 else make()
@@ -158,30 +169,38 @@ def test_no_row_sees_another(is_packed, rows, toy_base):
     assert len(ids) == LENGTHS[watched] - 1, "all but the last, which predicts nothing"
 
 
-def test_flash_attention_is_asked_for_the_same(rows, toy_base, monkeypatch):
+@pytest.mark.parametrize("make", [gpt2, llama])
+def test_flash_attention_is_asked_for_the_same(make, rows, toy_base, monkeypatch):
     """On a CPU there is none: what it is given is put through plain attention, row by row."""
-    model = gpt2(toy_base)
+    model = make(toy_base) if make is gpt2 else make()
     assert packing.prepare_model(model)
     part = Collator(0, 10**6, None, is_packed=True)(rows)["parts"][0]
-    expected = model(**part, num_items_in_batch=1).loss
+    with torch.autocast("cpu", torch.bfloat16):
+        expected = model(**part, num_items_in_batch=1).loss
     signature, calls = inspect.signature(packing.varlen_attn), []
 
     def flash(*args, **kwargs):
         given = signature.bind(*args, **kwargs).arguments
         calls.append(given)
         assert given["window_size"] == (-1, 0)
+        assert {given[name].dtype for name in ("query", "key", "value")} == {torch.bfloat16}
+        assert given["enable_gqa"] is (make is llama)
         assert given["max_q"] == given["max_k"] == 40
         ends = given["cu_seq_q"].tolist()
         assert ends == given["cu_seq_k"].tolist()
         attended = []
         for first, last in itertools.pairwise(ends):
             row = (given[name][first:last].transpose(0, 1) for name in ("query", "key", "value"))
+            shares = given["enable_gqa"]
             attended.append(
-                torch.nn.functional.scaled_dot_product_attention(*row, is_causal=True, scale=given["scale"])
+                torch.nn.functional.scaled_dot_product_attention(
+                    *row, is_causal=True, scale=given["scale"], enable_gqa=shares
+                )
             )
         return torch.cat(attended, dim=1).transpose(0, 1)
 
     monkeypatch.setattr(packing, "varlen_attn", flash)
     monkeypatch.setattr(packing, "_has_flash", lambda query: True)
-    torch.testing.assert_close(model(**part, num_items_in_batch=1).loss, expected)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(model(**part, num_items_in_batch=1).loss, expected, rtol=1e-3, atol=0)
     assert len(calls) == model.config.num_hidden_layers

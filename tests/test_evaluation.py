@@ -124,7 +124,7 @@ def test_a_prompt_that_does_not_fit_is_refused_not_cut(toy_base, tmp_path):
     rows = [{"question": "1 " * 600, "answer": "#### 1"}]
     path = write_jsonl(tmp_path / "test.jsonl", rows)
     model = ["--model-path", str(toy_base["baseline"]), "--output-dir", str(tmp_path / "out")]
-    with pytest.raises(InputError, match=r"prompt 0 has 12\d\d tokens .* the model has 1024 positions"):
+    with pytest.raises(InputError, match=r"the longest prompt has 12\d\d tokens .* the model has 1024 positions"):
         run_gsm8k.main([*model, "--dataset-path", str(path)])
 
 

@@ -4,7 +4,10 @@ import copy
 import dataclasses
 import json
 import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -162,8 +165,65 @@ def test_what_has_long_been_unused_is_removed(config, toy_tokenizer, own_cache):
 def test_a_place_that_cannot_be_written_is_an_error_of_one_line(config, toy_tokenizer, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("HF_HOME", str(tmp_path / "file"))
-    with pytest.raises(RunError, match="cannot be written.*set HF_HOME"):
+    with pytest.raises(RunError, match="cannot be kept.*set HF_HOME"):
         prepare_training_data(config, 1, gsm8k_conversation, toy_tokenizer, inject_facts=True)
+
+
+@pytest.mark.parametrize("damage", ["train.ids", "val.trained", "train.offsets"])
+def test_a_damaged_entry_is_made_anew(config, toy_tokenizer, own_cache, damage):
+    first, _, _ = prepare_training_data(config, 1, gsm8k_conversation, toy_tokenizer, inject_facts=True)
+    expected = [row["labels"].tolist() for row in first]
+    (name,) = entries(own_cache)
+    for spoil in (lambda path: path.write_bytes(b""), lambda path: path.unlink()):
+        spoil(own_cache / name / damage)
+        again, _, _ = prepare_training_data(config, 1, gsm8k_conversation, toy_tokenizer, inject_facts=True)
+        assert [row["labels"].tolist() for row in again] == expected
+
+
+def test_another_parquet_file_of_the_same_name_and_time_is_read_anew(tmp_path, toy_tokenizer, own_cache):
+    import datasets
+
+    path = tmp_path / "train.parquet"
+    config = DataConfig(str(path), None, 64, None, 0)
+    for answer in ("54", "45"):
+        datasets.Dataset.from_list([{"question": "What?", "answer": f"#### {answer}"}] * 5).to_parquet(path)
+        os.utime(path, (1, 1))
+        train, _, _ = prepare_training_data(config, 1, gsm8k_conversation, toy_tokenizer, inject_facts=False)
+        assert f"#### {answer}<|endoftext|>" in toy_tokenizer.decode(train[0]["input_ids"])
+
+
+def test_what_another_process_uses_is_not_removed(config, toy_tokenizer, own_cache):
+    (own_cache / "old").mkdir(parents=True)
+    os.utime(own_cache / "old", (1, 1))
+    with prepared.FileLock(own_cache / "old.lock"):
+        prepare_training_data(config, 1, gsm8k_conversation, toy_tokenizer, inject_facts=True)
+        assert (own_cache / "old").exists()
+    prepare_training_data(config, 2, gsm8k_conversation, toy_tokenizer, inject_facts=True)
+    assert not (own_cache / "old").exists(), "left half made by an interrupted run"
+
+
+def test_no_process_outlives_the_one_that_waits_for_it():
+    code = (
+        "import os, time\nfrom domain_tokens import parallel\n"
+        "parallel.os.sched_getaffinity = lambda pid: {0, 1}\n"
+        "def work(item):\n    print(os.getpid(), flush=True)\n    time.sleep(60)\n"
+        "list(parallel.map_in_order(work, [1, 2]))\n"
+    )
+    waiting = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    workers = [int(waiting.stdout.readline()) for _ in range(2)]
+    waiting.kill()
+    waiting.wait()
+    deadline = time.monotonic() + 10
+    while any(is_running(worker) for worker in workers):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def test_a_killed_process_is_an_error_and_not_a_wait_forever(monkeypatch):
