@@ -29,16 +29,21 @@ def tokens_at_once(device: torch.device) -> int:
 class Collator:
     """Rows to parts of at most `max_tokens` positions (one row may have more) and `max_rows` rows, None for no limit.
 
-    is_packed: for a model that `packing.prepare_model` has prepared, else padded with `pad_id`.
+    is_packed: for a model that `packing.prepare_model` has prepared, else padded with `pad_id`. Of several processes
+    each is given all rows of a step and takes its share; one left without a row gets one that carries no loss, for all
+    have to exchange their gradients.
     """
 
     pad_id: int
     max_tokens: int
     max_rows: int | None
     is_packed: bool
+    rank: int = 0
+    processes: int = 1
 
     def __call__(self, rows: Sequence[dict[str, np.ndarray]]) -> dict[str, Any]:
         """parts: what goes through the model, one after the other; labels: all labels, int64, for counting only."""
+        rows = rows[self.rank :: self.processes] or [_without_loss(rows[0])]
         labels = np.concatenate([row["labels"] for row in map(_without_first_label, rows)])
         return {"labels": torch.from_numpy(labels).long(), "parts": list(self.parts(rows))}
 
@@ -85,6 +90,10 @@ def _without_first_label(row: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     labels = row["labels"].copy()
     labels[0] = IGNORED_LABEL
     return {"input_ids": row["input_ids"], "labels": labels}
+
+
+def _without_loss(row: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return row | {"labels": np.full_like(row["labels"], IGNORED_LABEL)}
 
 
 def fill_bins(lengths: np.ndarray, max_tokens: int, max_rows: int | None = None) -> list[list[int]]:

@@ -100,6 +100,7 @@ OWNED_TRAINER_FIELDS = {
     "resume_from_checkpoint": "--resume",
     "restore_callback_states_from_checkpoint": "--resume",
     "remove_unused_columns": "the stage's data",
+    "train_sampling_strategy": "the key seed, which draws the order of the rows",
     "label_smoothing_factor": "the stage, whose loss is plain cross-entropy",
     "use_liger_kernel": "the stage, which computes its loss itself",
     "bf16_full_eval": "bf16, for training and validation alike",

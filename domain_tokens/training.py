@@ -10,7 +10,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from accelerate.data_loader import prepare_data_loader
 from safetensors import SafetensorError
+from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainingArguments
@@ -128,8 +130,8 @@ class RunTotals(TrainerCallback, ExportableState):
 class SftTrainer(Trainer):
     """The Trainer, with losses that do not depend on how rows are laid out on the device.
 
-    A batch of the Trainer's is the whole share of a process in an optimizer step, in parts that go through the model
-    one after the other. eval_collator: the parts that validation rows are laid out in.
+    A batch of the Trainer's is all of an optimizer step; the collator takes this process's share of it, in parts that
+    go through the model one after the other. eval_collator: the parts that validation rows are laid out in.
     """
 
     def __init__(self, *args, eval_collator: Collator, **kwargs):
@@ -155,8 +157,22 @@ class SftTrainer(Trainer):
             is_last = i == len(inputs["parts"])
             with nullcontext() if is_last else self.accelerator.no_sync(model):
                 loss = loss + super().training_step(model, part, num_items_in_batch)
-        self.totals.loss = self.totals.loss + loss.double()
+        self.totals.loss = self.totals.loss + self.accelerator.reduce(loss.double(), "mean")
         return loss
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Every process gets the same rows: sharded by the library, the last ones of an epoch would be filled up."""
+        args = self.args
+        loader = DataLoader(
+            self.train_dataset, args.per_device_train_batch_size, shuffle=True, collate_fn=self.data_collator,
+            pin_memory=args.dataloader_pin_memory, num_workers=args.dataloader_num_workers,
+            drop_last=args.dataloader_drop_last, persistent_workers=args.dataloader_persistent_workers,
+            prefetch_factor=args.dataloader_prefetch_factor,
+        )  # fmt: skip
+        return prepare_data_loader(
+            loader, args.device, num_processes=1, process_index=0, put_on_device=True, use_seedable_sampler=True,
+            data_seed=args.data_seed, non_blocking=args.accelerator_config.non_blocking,
+        )  # fmt: skip
 
     @torch.no_grad()
     def evaluation_loop(
@@ -165,9 +181,9 @@ class SftTrainer(Trainer):
         """Mean loss per trained token over the whole set; the stock loop averages over batches."""
         model, rows = self.model.eval(), dataloader.dataset
         total = torch.zeros(2, dtype=torch.float64, device=self.args.device)  # summed loss, tokens
-        own = range(self.args.process_index, len(rows), self.args.world_size)
-        for first in range(0, len(own), _EVAL_ROWS):
-            batch = self._prepare_inputs(self.eval_collator([rows[i] for i in own[first : first + _EVAL_ROWS]]))
+        for first in range(0, len(rows), _EVAL_ROWS):
+            together = [rows[i] for i in range(first, min(first + _EVAL_ROWS, len(rows)))]
+            batch = self._prepare_inputs(self.eval_collator(together))
             for part in batch["parts"]:
                 with self.compute_loss_context_manager():
                     loss = model(**part, num_items_in_batch=1).loss
@@ -210,8 +226,7 @@ def make_trainer(checkpoint: Checkpoint, train: Prepared, val: Prepared, config:
             f"give max_length={checkpoint.context} or less"
         )
     wanted = dict(config.trainer)
-    share, left = divmod(config.global_batch_size, processes.count())
-    if left:
+    if config.global_batch_size % processes.count():
         raise InputError(
             f"global_batch_size {config.global_batch_size} cannot be split over {processes.count()} processes"
         )
@@ -235,7 +250,7 @@ def make_trainer(checkpoint: Checkpoint, train: Prepared, val: Prepared, config:
             output_dir=str(output),
             seed=config.seed,
             data_seed=config.seed,
-            per_device_train_batch_size=share,
+            per_device_train_batch_size=config.global_batch_size,
             gradient_accumulation_steps=1,
             remove_unused_columns=False,
             report_to="none",
@@ -246,7 +261,8 @@ def make_trainer(checkpoint: Checkpoint, train: Prepared, val: Prepared, config:
             raise ValueError(f"num_train_epochs is {arguments.num_train_epochs}, expected more than 0")
         is_packed = prepare_model(checkpoint.model)
         max_tokens = config.micro_batch_tokens or tokens_at_once(arguments.device)
-        collators = [Collator(checkpoint.tokenizer.pad_token_id, max_tokens, rows, is_packed) for rows in limits]
+        pad_id, place = checkpoint.tokenizer.pad_token_id, (processes.rank(), processes.count())
+        collators = [Collator(pad_id, max_tokens, max_rows, is_packed, *place) for max_rows in limits]
         trainer = SftTrainer(
             model=checkpoint.model,
             args=arguments,

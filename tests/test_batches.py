@@ -94,6 +94,26 @@ def test_a_packed_part_is_what_it_says():
     assert part["targets"].tolist() == [7, 8, 3]
 
 
+def test_processes_share_the_rows_of_a_step(rows):
+    shares = [Collator(0, 80, None, True, rank, 3)(rows) for rank in range(3)]
+    targets = [sorted(t for part in share["parts"] for t in part["targets"].tolist()) for share in shares]
+    for rank, found in enumerate(targets):
+        own = [row["labels"][1:] for row in rows[rank::3]]
+        assert found == sorted(np.concatenate([labels[labels != IGNORED_LABEL] for labels in own]).tolist())
+
+
+@pytest.mark.parametrize("is_packed", [True, False])
+def test_a_process_without_a_row_has_no_loss_and_no_gradient(is_packed, rows, toy_base):
+    model = gpt2(toy_base)
+    if is_packed:
+        assert packing.prepare_model(model)
+    batch = Collator(0, 80, None, is_packed, rank=2, processes=3)(rows[:2])
+    assert (batch["labels"] != IGNORED_LABEL).sum() == 0
+    loss, gradients = loss_and_gradients(model, batch["parts"], torch.tensor(5))
+    assert loss == 0
+    assert not any(gradient.any() for gradient in gradients.values())
+
+
 def test_padded_rows_come_once_whole_and_padded_to_their_own_part(rows):
     seen = []
     for part in Collator(9, 80, None, is_packed=False)(rows)["parts"]:

@@ -3,6 +3,7 @@
 import itertools
 import json
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -160,6 +161,23 @@ def test_the_loss_does_not_depend_on_micro_batches(toy_base, toy_data, tmp_path)
         losses.append((results["train_loss"], results["eval_loss"], results["tokens_trained"]))
     for other in losses[1:]:
         assert losses[0] == pytest.approx(other, rel=1e-4)
+
+
+def test_processes_do_not_change_what_is_trained(toy_base, toy_data, tmp_path):
+    """Two of them share 37 rows, 16 a step: the last step of an epoch has 5."""
+    settings = ["--max-train-samples", "37", "global_batch_size=16", "num_train_epochs=2", "max_steps=-1"]
+    arguments = command("sft_tulu", toy_base["baseline"], toy_data, tmp_path / "two", "baseline", *settings)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "sft/sft_tulu.py", *arguments]
+    done = subprocess.run([*launch, "use_cpu=true"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    arguments = command("sft_tulu", toy_base["baseline"], toy_data, tmp_path / "one", "baseline", *settings)
+    sft_tulu.main(arguments)
+    two, one = (json.loads((tmp_path / name / "tulu_sft_results.json").read_text()) for name in ("two", "one"))
+    assert two["steps"] == one["steps"] == 6
+    assert two["tokens_trained"] == one["tokens_trained"]
+    assert two["train_loss"] == pytest.approx(one["train_loss"], rel=1e-4)
+    assert two["eval_loss"] == pytest.approx(one["eval_loss"], rel=1e-4)
+    assert done.stdout.count("first training row") == 1, "only one process speaks"
 
 
 def test_the_validation_loss_is_the_mean_over_tokens(toy_base, toy_data, tmp_path, trainers):
