@@ -16,9 +16,9 @@ from domain_tokens.prompt import IGNORED_LABEL
 
 Part = dict[str, Any]  # the arguments of one call of the model
 
-# Positions that go through a model at a time. A CPU is fastest where what it works on stays in its cache
+# Positions that go through a model at a time: enough to be worth the call, not more than a CPU works well with
 # (progress/2026-11-22-speed.md); a GPU wants work for all of it.
-CPU_TOKENS, GPU_TOKENS = 1024, 16384
+CPU_TOKENS, GPU_TOKENS = 4096, 16384
 
 
 def tokens_at_once(device: torch.device) -> int:

@@ -12,7 +12,7 @@ from torch.nn.functional import pad, scaled_dot_product_attention
 from transformers import AttentionInterface, DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
-from domain_tokens.batches import split_by_length, tokens_at_once
+from domain_tokens.batches import GPU_TOKENS, split_by_length
 from domain_tokens.checkpoints import Checkpoint
 from domain_tokens.errors import RunError
 from domain_tokens.prompt import STOP_STRING
@@ -20,6 +20,7 @@ from domain_tokens.prompt import STOP_STRING
 ATTENTION = "domain_tokens_grouped"
 # Positions of a CPU's group: wider groups are padded more, smaller ones wait for Python (progress/2026-11-22-speed.md).
 CPU_GROUP = 10_000
+CPU_PIECE = 1024  # positions of prompts read at a time: padding and attention over it stay small
 CPU_MEMORY = 1 << 30  # bytes of keys and values; a GPU may use a third of what is free
 LARGEST_GPU_BATCH = 1024
 _STOP_TOKENS = 16  # more than the stop string can be spelled in
@@ -135,7 +136,8 @@ class _Groups:
         limit = CPU_GROUP if model.device.type == "cpu" else max(lengths) * len(lengths)
         self.groups = []
         for rows in split_by_length(torch.tensor(lengths).numpy(), limit):
-            part = max(1, tokens_at_once(model.device) // len(prompts[rows[0]]))
+            piece_size = CPU_PIECE if model.device.type == "cpu" else GPU_TOKENS
+            part = max(1, piece_size // len(prompts[rows[0]]))
             pieces = [rows[first : first + part] for first in range(0, len(rows), part)]
             self.groups.append([_Batch(model, [prompts[i] for i in piece], pad_id, 0) for piece in pieces])
 

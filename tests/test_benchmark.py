@@ -5,7 +5,6 @@ import json
 import benchmark
 import pytest
 
-from domain_tokens import generation
 from domain_tokens.errors import InputError, RunError
 
 TRAINING = ["--rows", "32", "--max-length", "64", "--repeats", "1"]
@@ -57,22 +56,6 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(InputError, match="there is no GPU here"):
         benchmark.main(["--train-data", "x", "--device", "cuda"])
-
-
-def test_a_sequence_that_has_ended_leaves_the_batch(toy_base):
-    """What the others say does not depend on it."""
-    from domain_tokens.checkpoints import open_checkpoint
-    from domain_tokens.prompt import question
-
-    checkpoint = open_checkpoint(str(toy_base["baseline"]), None)
-    conversations = [question("red " * i) for i in range(1, 9)]
-    alone = {i: dict(generation.generate_replies(checkpoint, [conversations[i]], 20, 1))[0] for i in range(8)}
-    # the model is random: let whatever it says most often end a reply, so that some end early
-    said = [token for i in range(8) for token in checkpoint.tokenizer.encode(alone[i].text, add_special_tokens=False)]
-    checkpoint.tokenizer.eos_token = checkpoint.tokenizer.convert_ids_to_tokens(max(set(said), key=said.count))
-    alone = {i: dict(generation.generate_replies(checkpoint, [conversations[i]], 20, 1))[0] for i in range(8)}
-    assert len({reply.tokens for reply in alone.values()}) > 1
-    assert dict(generation.generate_replies(checkpoint, conversations, 20, None)) == alone
 
 
 def test_operations_are_counted_as_they_are_needed(toy_base, toy_tokenizer):

@@ -52,7 +52,7 @@ def stock_reply(checkpoint: Checkpoint, prompt: list[int], count: int) -> list[i
 
 
 def test_every_prompt_gets_the_reply_it_gets_alone(checkpoint, monkeypatch):
-    monkeypatch.setattr(decoding, "tokens_at_once", lambda device: 40)  # read in several parts
+    monkeypatch.setattr(decoding, "CPU_PIECE", 40)  # read in several parts
     monkeypatch.setattr(decoding, "CPU_GROUP", 80)  # and kept in several groups
     prompts = [[(7 * i + j) % 600 + 3 for j in range(length)] for i, length in enumerate((23, 20, 9, 8, 3, 1))]
     found = dict(decoding.decode_greedy(checkpoint, prompts, 14))
