@@ -274,7 +274,7 @@ def _attend_group_by_group(module, query, key, value, attention_mask, scaling=No
     Returns (rows of all groups, 1, heads, head width) and no weights.
     """
     if kwargs.get("sliding_window") is not None or kwargs.get("softcap") is not None or not isinstance(key, list):
-        raise NotImplementedError("attention that is not over whole rows")
+        raise ValueError("this attention is over whole groups only, without windows or capped scores")
     attended, first = [], 0
     for keys, values, mask in key:
         rows = query[first : first + len(keys)]
@@ -300,7 +300,7 @@ def _can_attend_in_groups(model: PreTrainedModel) -> bool:
     try:
         given = torch.cat([found.read(), found.next(next_tokens)])
         took_it = model.config._attn_implementation == ATTENTION  # some go on in a way of their own, with a warning
-    except (TypeError, ValueError, NotImplementedError, AttributeError):
+    except (TypeError, ValueError, AttributeError):
         return False
     finally:
         found.close()

@@ -10,7 +10,7 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -149,7 +149,7 @@ def _prepare_into(folder: Path, split: Split, tokenizer, config: DataConfig, inj
     for name, indices in (("train", split.train), ("val", split.val)):
         bar = tqdm(total=len(indices), desc=f"tokenising {name} rows", unit="row", delay=BAR_DELAY)
         counts = {"cut": 0, "dropped": 0, "injected": Counter()}
-        offsets = [np.zeros(1, np.int64)]
+        offsets, tokens = [np.zeros(1, np.int64)], 0
 
         def prepared(first: int, indices: Sequence[int] = indices) -> Prepared:
             conversations = split.conversations(indices[first : first + _CHUNK])
@@ -159,16 +159,17 @@ def _prepare_into(folder: Path, split: Split, tokenizer, config: DataConfig, inj
             for part in map_in_order(prepared, range(0, len(indices), _CHUNK)):
                 ids.write(part.ids.tobytes())
                 trained.write(part.trained.tobytes())
-                offsets.append(offsets[-1][-1] + part.offsets[1:])
+                offsets.append(tokens + part.offsets[1:])
+                tokens += len(part.ids)
                 for key, count in counts.items():
                     counts[key] = count + getattr(part, key)
                 bar.update(len(part) + part.dropped)
             for file in (ids, trained):
                 file.flush()
                 os.fsync(file.fileno())
-        np.concatenate([part for part in offsets if len(part)]).tofile(folder / f"{name}.offsets")
+        np.concatenate(offsets).tofile(folder / f"{name}.offsets")
         about[name] = counts
-        if name == "train" and sum(map(len, offsets)) == 1:
+        if name == "train" and not tokens:
             raise InputError(
                 f"{split.rows.origin}: within data.max_length {config.max_length} no row has a token to train on; "
                 "raise it"
@@ -190,13 +191,14 @@ def _read(folder: Path, name: str, about: dict[str, Any]) -> Prepared:
 
 
 def prepare(
-    conversations: Iterator[list[Message]], tokenizer, max_length: int, loss_on: str, inject_facts: bool
+    conversations: Iterable[list[Message]], tokenizer, max_length: int, loss_on: str, inject_facts: bool
 ) -> Prepared:
     """Inject (assistant turns only), render, tokenise and label. Rows left without a trained token are dropped."""
     injected: Counter[str] = Counter()
-    conversations = list(conversations)
-    if inject_facts:
-        conversations = [[_injected(message, injected) for message in messages] for messages in conversations]
+    conversations = [
+        [_injected(message, injected) for message in messages] if inject_facts else messages
+        for messages in conversations
+    ]
     encoded = encode(tokenizer, conversations, max_length, loss_on)
     kept = [row for row in encoded if any(row.trained[1:])]
     lengths = [len(row.ids) for row in kept]

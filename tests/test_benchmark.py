@@ -38,6 +38,12 @@ def test_sides_that_do_not_agree_are_an_error(toy_base, toy_data, monkeypatch):
         benchmark.main([*asked, "--max-new-tokens", "8", "--repeats", "1"])
 
 
+def test_losses_that_do_not_agree_are_an_error(toy_data, monkeypatch):
+    monkeypatch.setitem(benchmark.LOSS_TOLERANCE, "cpu", -1)
+    with pytest.raises(RunError, match="the two sides of training do not agree"):
+        benchmark.main(["--train-data", str(toy_data / "gsm8k"), *TRAINING, "--device", "cpu"])
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -95,6 +95,15 @@ def test_rows_from_disk_are_those_from_memory_whatever_the_processes(config, toy
     assert (len(val), unusable) == (5, {})
 
 
+def test_a_piece_without_a_usable_row_is_passed_over(tmp_path, toy_tokenizer, own_cache, monkeypatch):
+    monkeypatch.setattr(prepared, "_CHUNK", 1)
+    rows = [GOOD if i % 3 else GOOD | {"question": "7 " * 80} for i in range(12)]  # a third has no room for its answer
+    config = DataConfig(str(write_jsonl(tmp_path / "train.jsonl", rows)), None, 64, None, 0)
+    train, _, _ = prepare_training_data(config, 1, gsm8k_conversation, toy_tokenizer, inject_facts=True)
+    assert (len(train), train.counts()["dropped"]) == (8, 4)
+    assert len({tuple(row["labels"].tolist()) for row in train}) == 1
+
+
 def test_the_second_time_nothing_is_prepared(config, toy_tokenizer, own_cache, monkeypatch):
     first = prepare_training_data(config, 1, gsm8k_conversation, toy_tokenizer, inject_facts=True)
     monkeypatch.setattr(prepared, "_prepare_into", None)  # would fail if it were called
