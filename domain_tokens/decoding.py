@@ -7,6 +7,7 @@ together, and only attention is computed group by group.
 import inspect
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 from torch.nn.functional import pad, scaled_dot_product_attention
 from transformers import AttentionInterface, DynamicCache, PreTrainedModel
@@ -92,7 +93,8 @@ def decode_greedy(
 class _Batch:
     """Prompts as any model takes them: padded on the left, with a mask and the library's own cache."""
 
-    def __init__(self, model: PreTrainedModel, prompts: list[list[int]], pad_id: int, max_new_tokens: int):
+    def __init__(self, model: PreTrainedModel, prompts: list[list[int]], pad_id: int, max_new_tokens: int = 0):
+        """max_new_tokens: as `_Groups` takes it; the library's cache grows by itself."""
         self.model, self.cache = model, DynamicCache(config=model.config)
         self.prompt_ids, self.mask = left_padded(prompts, pad_id, model.device)
         # Some models take no positions, or give only all logits.
@@ -135,11 +137,11 @@ class _Groups:
         lengths = [len(prompt) + max_new_tokens for prompt in prompts]
         limit = CPU_GROUP if model.device.type == "cpu" else max(lengths) * len(lengths)
         self.groups = []
-        for rows in split_by_length(torch.tensor(lengths).numpy(), limit):
+        for rows in split_by_length(np.array(lengths), limit):
             piece_size = CPU_PIECE if model.device.type == "cpu" else GPU_TOKENS
             part = max(1, piece_size // len(prompts[rows[0]]))
             pieces = [rows[first : first + part] for first in range(0, len(rows), part)]
-            self.groups.append([_Batch(model, [prompts[i] for i in piece], pad_id, 0) for piece in pieces])
+            self.groups.append([_Batch(model, [prompts[i] for i in piece], pad_id) for piece in pieces])
 
     def read(self) -> torch.Tensor:
         """As `_Batch.read`, in pieces that fit a CPU's cache."""
@@ -175,14 +177,16 @@ class _Groups:
     def keep(self, rows: torch.Tensor) -> None:
         self.positions = self.positions[rows]
         self.cache.batch_select_indices(rows)
-        first, masks = 0, []
-        for mask in self.masks:
-            last = first + len(mask.added)
-            mask.added = mask.added[rows[(rows >= first) & (rows < last)] - first]
-            if len(mask.added):
-                masks.append(mask)
-            first = last
-        self.masks[:] = masks  # in place: the cache's layers look at the same list
+        for mask, own in zip(self.masks, _within_groups(rows, [len(mask.added) for mask in self.masks]), strict=True):
+            mask.added = mask.added[own]
+        self.masks[:] = [mask for mask in self.masks if len(mask.added)]  # in place: the layers look at the same list
+
+
+def _within_groups(rows: torch.Tensor, sizes: list[int]) -> list[torch.Tensor]:
+    """For each group its own rows, counted from its first, of row numbers over all groups."""
+    firsts = [sum(sizes[:i]) for i in range(len(sizes))]
+    spans = zip(firsts, sizes, strict=True)
+    return [rows[(rows >= first) & (rows < first + size)] - first for first, size in spans]
 
 
 class _GroupMask:
@@ -217,14 +221,10 @@ class _GroupedLayer(DynamicLayer):
         return max(group.get_seq_length() for group in self.groups)
 
     def batch_select_indices(self, indices: torch.Tensor) -> None:
-        first, kept = 0, []
-        for group in self.groups:
-            last = first + len(group.keys)
-            group.batch_select_indices(indices[(indices >= first) & (indices < last)] - first)
-            if len(group.keys):
-                kept.append(group)
-            first = last
-        self.groups = kept
+        sizes = [len(group.keys) for group in self.groups]
+        for group, own in zip(self.groups, _within_groups(indices, sizes), strict=True):
+            group.batch_select_indices(own)
+        self.groups = [group for group in self.groups if len(group.keys)]
 
 
 class _RoomyLayer(DynamicLayer):

@@ -1,5 +1,6 @@
 """One function over many items on all cores."""
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -28,6 +29,7 @@ def map_in_order(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterat
         return
     global _function
     _function = function
+    gc.freeze()  # collecting garbage would touch all that the processes share, and each would need a copy
     executor = ProcessPoolExecutor(processes, multiprocessing.get_context("fork"), _start)
     try:
         with warnings.catch_warnings():
@@ -39,6 +41,7 @@ def map_in_order(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterat
         raise RunError("a process that prepares data was killed, most likely for memory; give it again") from None
     finally:
         executor.shutdown(cancel_futures=True)
+        gc.unfreeze()
 
 
 def _start() -> None:

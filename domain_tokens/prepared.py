@@ -31,7 +31,7 @@ from domain_tokens.results import read_json, write_json
 _ABOUT = "about.json"  # written last: a folder with it is whole
 _RULES = ("data.py", "inject.py", "prepared.py", "prompt.py", "tokens.py")  # the code that decides what comes out
 _UNUSED_DAYS = 30  # then a prepared dataset is removed
-_CHUNK = 500  # rows that one process prepares at a time
+_CHUNK = 200  # rows that one process prepares at a time
 
 
 @dataclass

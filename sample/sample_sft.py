@@ -9,6 +9,7 @@ Example:
 """
 
 import argparse
+import gc
 import json
 import os
 import re
@@ -85,9 +86,12 @@ def check_text(name: str, text: str) -> None:
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     note(f"Loading {args.model_path} ...")
-    # torch and transformers take seconds to import, which --help and usage errors need not wait for
+    # torch and transformers take seconds to import, which --help and usage errors need not wait for. What they make
+    # stays, so looking through it for garbage would be a second for nothing.
+    gc.disable()
     from domain_tokens.checkpoints import open_checkpoint, place
 
+    gc.enable()
     checkpoint = open_checkpoint(args.model_path, args.condition)
     device = place(checkpoint, args.device)
     size = checkpoint.model.num_parameters() / 1e6

@@ -158,9 +158,10 @@ def test_folders_that_do_not_say_their_condition_need_the_flag(toy_base, toy_dat
 
 
 def test_several_processes_write_the_file_that_one_writes(toy_base, tmp_path):
-    """Started as `accelerate launch` starts them."""
+    """As the README starts them, though on CPUs."""
     command = [
-        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "eval/run_arithmetic_probes.py",
+        sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
+        "eval/run_arithmetic_probes.py",
         "--model-path", str(toy_base["baseline"]), "--output-dir", str(tmp_path), "max_new_tokens=16",
     ]  # fmt: skip
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)

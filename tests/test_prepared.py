@@ -215,7 +215,7 @@ def test_no_process_outlives_the_one_that_waits_for_it():
     code = (
         "import os, time\nfrom domain_tokens import parallel\n"
         "parallel.os.sched_getaffinity = lambda pid: {0, 1}\n"
-        "def work(item):\n    print(os.getpid(), flush=True)\n    time.sleep(60)\n"
+        "def work(item):\n    os.write(1, b'%d\\n' % os.getpid())\n    time.sleep(60)\n"  # whole lines, one write each
         "list(parallel.map_in_order(work, [1, 2]))\n"
     )
     waiting = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)

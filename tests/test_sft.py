@@ -167,7 +167,8 @@ def test_processes_do_not_change_what_is_trained(toy_base, toy_data, tmp_path):
     """Two of them share 37 rows, 16 a step: the last step of an epoch has 5."""
     settings = ["--max-train-samples", "37", "global_batch_size=16", "num_train_epochs=2", "max_steps=-1"]
     arguments = command("sft_tulu", toy_base["baseline"], toy_data, tmp_path / "two", "baseline", *settings)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "sft/sft_tulu.py", *arguments]
+    accelerate = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    launch = [*accelerate, "sft/sft_tulu.py", *arguments]
     done = subprocess.run([*launch, "use_cpu=true"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     arguments = command("sft_tulu", toy_base["baseline"], toy_data, tmp_path / "one", "baseline", *settings)
