@@ -130,10 +130,11 @@ def _left_context(text: str, start: int) -> str | None:
         return "operator" if is_operator else ""
     if before.endswith(("*", "×", "x", "X", "=")):
         left = text[max(0, i - 1 - _WINDOW) : _skip_gap(text, i - 1)]
+        behind_number = _NUMBER_BEFORE.search(left) or left.endswith((")", "]", "}", ">"))
         if before[-1] == "=":
-            return "equation" if _NUMBER_BEFORE.search(left) or left.endswith((")", "]", "}", ">")) else ""
+            return "equation" if behind_number else ""
         if before[-1] in "xX":
-            return "operator" if _NUMBER_BEFORE.search(left) else ""
+            return "operator" if behind_number else ""
         return "operator" if _OPERAND_END.search(left) else ""
     return ""
 
