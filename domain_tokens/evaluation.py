@@ -13,8 +13,18 @@ from domain_tokens.answers import extract_answer, is_correct
 from domain_tokens.config import Loaded
 from domain_tokens.data import Rows, check_rows, gsm8k_conversation, unusable_text
 from domain_tokens.errors import InputError
+from domain_tokens.kept import KeptAnswers
 from domain_tokens.prompt import question as question_conversation
-from domain_tokens.results import EVAL_VERSION, environment, write_json, write_jsonl
+from domain_tokens.results import (
+    EVAL_VERSION,
+    PROBES_EVAL,
+    claim_folder,
+    environment,
+    unfinished_evaluation,
+    write_json,
+    write_jsonl,
+)
+from domain_tokens.usage import fact_usage
 
 PROBE_COUNTS = {"mul_table": 81, "mul_multidigit": 100, "addition": 100}
 
@@ -45,25 +55,24 @@ def _product(category: str, a: int, b: int) -> Question:
 
 def predictions(questions: list[Question], replies: list) -> list[dict[str, Any]]:
     """One object per question, in the questions' order. replies: a generation.Reply for each."""
-    rows = []
-    for question, reply in zip(questions, replies, strict=True):
-        row = {
-            "id": question.id,
-            "question": question.text,
-            "reference": question.reference,
-            "reply": reply.text,
-            "extracted": extract_answer(reply.text),
-            "extracted_strict": extract_answer(reply.text, strict=True),
-            "correct": is_correct(reply.text, question.reference),
-            "correct_strict": is_correct(reply.text, question.reference, strict=True),
-            "tokens": reply.tokens,
-            "mul_tokens": reply.mul_tokens,
-            "finished": reply.finished,
-        }
-        if question.category is not None:
-            row["category"] = question.category
-        rows.append(row)
-    return rows
+    return [prediction(question, reply) for question, reply in zip(questions, replies, strict=True)]
+
+
+def prediction(question: Question, reply) -> dict[str, Any]:
+    row = {
+        "id": question.id,
+        "question": question.text,
+        "reference": question.reference,
+        "reply": reply.text,
+        "extracted": extract_answer(reply.text),
+        "extracted_strict": extract_answer(reply.text, strict=True),
+        "correct": is_correct(reply.text, question.reference),
+        "correct_strict": is_correct(reply.text, question.reference, strict=True),
+        "tokens": reply.tokens,
+        "mul_tokens": reply.mul_tokens,
+        "finished": reply.finished,
+    }
+    return row if question.category is None else row | {"category": question.category}
 
 
 def metrics(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -85,6 +94,16 @@ def metrics(rows: list[dict[str, Any]]) -> dict[str, Any]:
         figures["overall_accuracy"] = figures["accuracy"]
         figures["category_accuracies"] = {name: _share_correct(rows, name) for name in categories}
     return figures
+
+
+def mul_table(rows: list[dict[str, Any]]) -> list[list[bool | None]]:
+    """9×9, row a-1, column b-1: whether `What is a times b?` was answered right; None where it was not asked."""
+    right: list[list[bool | None]] = [[None] * 9 for _ in range(9)]
+    for row in rows:
+        if row.get("category") == "mul_table":
+            a, b = row["id"].removeprefix("mul_table-").split("x")
+            right[int(a) - 1][int(b) - 1] = row["correct"]
+    return right
 
 
 def _share_correct(rows: list[dict[str, Any]], category: str) -> dict[str, Any]:
@@ -114,44 +133,66 @@ def _final_number(answer: str, rows: Rows, i: int) -> str:
     return number
 
 
-def settings(loaded: Loaded, model_path: str) -> dict[str, Any]:
-    """What makes two evaluations the same, under the names the results file has for them."""
+def claim(name: str, loaded: Loaded, args) -> tuple[Path, bool, dict[str, Any]]:
+    """The folder to write to, whether it holds this very evaluation already, and what makes two of them the same.
+
+    args: what the evaluation scripts parse.
+    """
     from domain_tokens.checkpoints import weights_digest  # torch comes with it, see `evaluate`
 
-    return {"eval_version": EVAL_VERSION, "weights": weights_digest(Path(model_path)), "config": loaded.as_dict()}
+    weights = weights_digest(Path(args.model_path))
+    settings = {"eval_version": EVAL_VERSION, "weights": weights, "config": loaded.as_dict()}
+    output, complete = claim_folder(
+        args.output_dir, f"{name}_results.json", settings, overwrite=args.overwrite, resume=args.resume,
+        unfinished_name=unfinished_evaluation(name),
+    )  # fmt: skip
+    return output, complete, settings
 
 
 def evaluate(
-    model_path: str, condition: str | None, name: str, questions: list[Question], loaded: Loaded, output: Path
+    name: str, questions: list[Question], loaded: Loaded, output: Path, settings: dict[str, Any], args
 ) -> dict[str, Any]:
     """Ask every question, then write {name}_predictions.jsonl and, last, {name}_results.json. Returns the results.
 
-    Of several processes each asks its share, and the main one writes.
+    Answers are kept as they come; with --resume only the missing ones are asked for. Of several processes each asks
+    its share, and the main one writes. settings: of `claim`. args: what the evaluation scripts parse.
     """
     import torch  # not at the top: the comparison uses this module's figures and needs no torch
     from accelerate import PartialState
     from accelerate.utils import gather_object
 
     from domain_tokens.checkpoints import device_name, open_checkpoint, peak_memory, place
-    from domain_tokens.generation import generate_replies
+    from domain_tokens.generation import encode, generate_replies
 
     config = loaded.config
-    checkpoint = open_checkpoint(model_path, condition, getattr(torch, config.dtype))
+    checkpoint = open_checkpoint(args.model_path, args.condition, getattr(torch, config.dtype))
     launched = PartialState(cpu=not torch.cuda.is_available()) if processes.count() > 1 else None
     device = place(checkpoint, launched.device if launched else None)
+    conversations = {question.id: question_conversation(question.text) for question in questions}
+    encode(checkpoint, list(conversations.values()), config.max_new_tokens)  # one too long stops it before it begins
     started = time.perf_counter()
-    replies = {}
-    own = range(processes.rank(), len(questions), processes.count())
-    conversations = [question_conversation(questions[i].text) for i in own]
     is_main = processes.rank() == 0
-    with tqdm(total=len(own), desc=f"asking {name} questions", unit="question", disable=not is_main) as bar:
-        for i, reply in generate_replies(checkpoint, conversations, config.max_new_tokens, config.batch_size):
-            replies[own[i]] = reply
+    kept = KeptAnswers(output, name)
+    if is_main:
+        kept.begin(settings, args.resume)
+    if launched:
+        launched.wait_for_everyone()
+    answers = _answered(questions, kept.rows())
+    if launched:
+        launched.wait_for_everyone()  # before the files grow again
+    missing = [question for question in questions if question.id not in answers]
+    own = missing[processes.rank() :: processes.count()]
+    asked = [conversations[question.id] for question in own]
+    bar = tqdm(total=len(own), desc=f"asking {name} questions", unit="question", disable=not is_main)
+    with bar, kept:
+        for i, reply in generate_replies(checkpoint, asked, config.max_new_tokens, config.batch_size):
+            answers[own[i].id] = prediction(own[i], reply)
+            kept.add(answers[own[i].id])
             bar.update()
     if launched:
-        replies = {i: reply for part in gather_object([replies]) for i, reply in part.items()}
+        answers = {id: row for part in gather_object([answers]) for id, row in part.items()}
         launched.destroy_process_group()
-    rows = predictions(questions, [replies[i] for i in range(len(questions))])
+    rows = [answers[question.id] for question in questions]
     results = {
         "evaluation": name,
         "eval_version": EVAL_VERSION,
@@ -163,6 +204,8 @@ def evaluate(
         "runtime": time.perf_counter() - started,
         "peak_memory": peak_memory(device),
         "metrics": metrics(rows),
+        "fact_usage": fact_usage(rows),
+        **({"mul_table": mul_table(rows)} if name == PROBES_EVAL else {}),
         "config": loaded.as_dict(),
         "overridden": sorted(loaded.overridden),
         "environment": environment(device_name(device)),
@@ -171,7 +214,14 @@ def evaluate(
         (output / f"{name}_results.json").unlink(missing_ok=True)  # from here on the evaluation is incomplete
         write_jsonl(output / f"{name}_predictions.jsonl", rows)
         write_json(output / f"{name}_results.json", results)
+        kept.remove()
     return results
+
+
+def _answered(questions: list[Question], kept: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The kept answers by id, of questions that are still the same."""
+    asked = {question.id: (question.text, question.reference) for question in questions}
+    return {row["id"]: row for row in kept if asked.get(row["id"]) == (row["question"], row["reference"])}
 
 
 def summary(results: dict[str, Any]) -> str:

@@ -24,23 +24,32 @@ class Reply(NamedTuple):
     finished: bool  # ended by end-of-text, not by the length limit or a further "User:"
 
 
+def encode(
+    checkpoint: Checkpoint, conversations: Sequence[Sequence[Message]], max_new_tokens: int
+) -> list[list[int]]:
+    """The prompts' ids. Raises InputError for one that leaves less than `max_new_tokens` of the model's context:
+    cutting it would change the question.
+    """
+    texts = [prompt_text(messages, checkpoint.tokenizer.eos_token) for messages in conversations]
+    prompts = checkpoint.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"] if texts else []
+    longest = max(map(len, prompts), default=0)
+    if prompts and longest + max_new_tokens > checkpoint.context:
+        raise InputError(
+            f"the longest prompt has {longest} tokens and max_new_tokens is {max_new_tokens}, but the model has "
+            f"{checkpoint.context} positions; lower max_new_tokens"
+        )
+    return prompts
+
+
 def generate_replies(
     checkpoint: Checkpoint, conversations: Sequence[Sequence[Message]], max_new_tokens: int, batch_size: int | None
 ) -> Iterator[tuple[int, Reply]]:
     """Yield (index, reply) for each conversation as its reply ends, greedy, in batches of similar prompt length.
 
-    batch_size: prompts side by side, None for as many as the device has room for. Raises InputError for a prompt that
-    leaves less than `max_new_tokens` of the model's context: cutting it would change the question.
+    batch_size: prompts side by side, None for as many as the device has room for. Raises InputError as `encode` does.
     """
-    tokenizer = checkpoint.tokenizer
-    texts = [prompt_text(messages, tokenizer.eos_token) for messages in conversations]
-    prompts = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"] if texts else []
+    prompts = encode(checkpoint, conversations, max_new_tokens)
     order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i))
-    if prompts and len(prompts[order[0]]) + max_new_tokens > checkpoint.context:
-        raise InputError(
-            f"the longest prompt has {len(prompts[order[0]])} tokens and max_new_tokens is {max_new_tokens}, but the "
-            f"model has {checkpoint.context} positions; lower max_new_tokens"
-        )
     checkpoint.model.eval()
     while order:
         size = batch_size or fitting_batch_size(checkpoint.model, len(prompts[order[0]]) + max_new_tokens)

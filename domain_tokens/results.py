@@ -29,6 +29,12 @@ GSM8K_EVAL, PROBES_EVAL = "gsm8k", "arithmetic"  # {name}_results.json and {name
 # A dataset or model on the Hub, with its owner.
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
+
+def unfinished_evaluation(name: str) -> str:
+    """As UNFINISHED; two evaluations may share a folder."""
+    return f"{name}_unfinished.json"
+
+
 _LIBRARIES = ("torch", "transformers", "datasets", "accelerate", "tokenizers", "numpy")
 
 
@@ -113,6 +119,7 @@ def claim_folder(
     *,
     overwrite: bool,
     resume: bool,
+    unfinished_name: str = UNFINISHED,
     holds_model: bool = False,
     made_from: str | None = None,
 ) -> tuple[Path, bool]:
@@ -131,7 +138,7 @@ def claim_folder(
         raise InputError(f"--output-dir {folder} is the model to start from; choose another folder")
     if folder.exists() and not folder.is_dir():
         raise InputError(f"output {folder} is a file, expected a folder; choose another --output-dir")
-    results, unfinished = folder / results_name, folder / UNFINISHED
+    results, unfinished = folder / results_name, folder / unfinished_name
     if not overwrite:
         if results.exists() or unfinished.exists():
             if not resume:

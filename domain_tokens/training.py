@@ -109,19 +109,33 @@ def settings(loaded: Loaded, model_path: str, condition: str, inject_facts: bool
 class RunTotals(TrainerCallback, ExportableState):
     """What adds up over a whole run. It is saved with every checkpoint, so it survives an interruption.
 
-    The Trainer's own training loss and runtime start anew with every resume.
+    The Trainer's own training loss and runtime start anew with every resume. logged_loss, logged_step: what had added
+    up, and after how many steps, when the loss was last logged.
     """
 
-    def __init__(self, tokens: int = 0, loss: float = 0.0, seconds: float = 0.0):
+    def __init__(
+        self, tokens: int = 0, loss: float = 0.0, seconds: float = 0.0, logged_loss: float = 0.0, logged_step: int = 0
+    ):
         self.tokens, self.loss, self.seconds = tokens, loss, seconds
+        self.logged_loss, self.logged_step = logged_loss, logged_step
         self.started = time.perf_counter()
 
     def on_train_begin(self, args, state, control, **kwargs):
         self.started = time.perf_counter()
 
     def state(self) -> dict[str, Any]:
-        attributes = {"tokens": int(self.tokens), "loss": float(self.loss), "seconds": self.runtime()}
+        attributes = {
+            "tokens": int(self.tokens), "loss": float(self.loss), "seconds": self.runtime(),
+            "logged_loss": self.logged_loss, "logged_step": self.logged_step,
+        }  # fmt: skip
         return {"args": {}, "attributes": attributes}
+
+    def loss_since_logged(self, step: int) -> float:
+        """The mean over the steps since this was last asked."""
+        loss = float(self.loss)
+        mean = (loss - self.logged_loss) / max(1, step - self.logged_step)
+        self.logged_loss, self.logged_step = loss, step
+        return mean
 
     def runtime(self) -> float:
         return self.seconds + time.perf_counter() - self.started
@@ -159,6 +173,11 @@ class SftTrainer(Trainer):
                 loss = loss + super().training_step(model, part, num_items_in_batch)
         self.totals.loss = self.totals.loss + self.accelerator.reduce(loss.double(), "mean")
         return loss
+
+    def log(self, logs: dict[str, float], *args, **kwargs) -> None:
+        if "loss" in logs:
+            logs = logs | {"loss": self.totals.loss_since_logged(self.state.global_step)}
+        super().log(logs, *args, **kwargs)
 
     def get_train_dataloader(self) -> DataLoader:
         """Every process gets the same rows: sharded by the library, the last ones of an epoch would be filled up."""
@@ -327,6 +346,10 @@ def train_and_save(
     if val is not None and (not measured or trainer.args.load_best_model_at_end):  # then other weights are saved
         measured = [trainer.evaluate()["eval_loss"]]
     eval_loss = measured[0] if measured else None
+    curves = {
+        name: [[log["step"], log[key]] for log in trainer.state.log_history if key in log]
+        for name, key in (("train", "loss"), ("validation", "eval_loss"))
+    }
 
     where = environment(device_name(trainer.args.device))
     lineage = [
@@ -352,6 +375,7 @@ def train_and_save(
         "dataset": lineage[-1]["dataset"],
         "train_loss": float(trainer.totals.loss) / max(1, trainer.state.global_step),
         "eval_loss": eval_loss,
+        "loss_curves": curves,
         "train_runtime": runtime,
         "peak_memory": peak_memory(trainer.args.device),
         "steps": trainer.state.global_step,

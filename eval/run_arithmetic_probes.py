@@ -23,7 +23,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--condition", choices=["baseline", "mul_tokens"], help="for folders that do not say")
     parser.add_argument("--config", default=str(CONFIG), help="YAML (default: eval/configs/probes.yaml)")
     parser.add_argument("--seed", type=int, help="draws the two-digit products and the sums")
-    parser.add_argument("--resume", action="store_true", help="do nothing if --output-dir holds this very evaluation")
+    parser.add_argument("--resume", action="store_true", help="ask only what is missing in --output-dir")
     parser.add_argument("--overwrite", action="store_true", help="replace the probes' results in --output-dir")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="override any key of the config")
     return one_line_usage_errors(parser).parse_intermixed_args(argv)
@@ -36,10 +36,7 @@ def main(argv: list[str] | None = None) -> None:
 
     say = processes.once(print)
     loaded = config.load(args.config, config.EvalConfig, args.overrides, {"seed": args.seed})
-    settings = evaluation.settings(loaded, args.model_path)
-    output, complete = results.claim_folder(
-        args.output_dir, f"{results.PROBES_EVAL}_results.json", settings, overwrite=args.overwrite, resume=args.resume
-    )
+    output, complete, settings = evaluation.claim(results.PROBES_EVAL, loaded, args)
     if complete:
         say(f"{output} holds this evaluation already")
         return
@@ -47,7 +44,7 @@ def main(argv: list[str] | None = None) -> None:
     say(loaded.as_yaml())
 
     questions = evaluation.probes(loaded.config.seed)
-    outcome = evaluation.evaluate(args.model_path, args.condition, results.PROBES_EVAL, questions, loaded, output)
+    outcome = evaluation.evaluate(results.PROBES_EVAL, questions, loaded, output, settings, args)
     say(evaluation.summary(outcome))
 
 

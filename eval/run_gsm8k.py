@@ -23,7 +23,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--dataset-path", help="Hub id, folder with test.jsonl or Parquet, or one file")
     parser.add_argument("--max-samples", type=int, help="ask only the first so many questions")
     parser.add_argument("--seed", type=int, help="recorded; greedy replies do not depend on it")
-    parser.add_argument("--resume", action="store_true", help="do nothing if --output-dir holds this very evaluation")
+    parser.add_argument("--resume", action="store_true", help="ask only what is missing in --output-dir")
     parser.add_argument("--overwrite", action="store_true", help="replace the GSM8K results in --output-dir")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="override any key of the config")
     return one_line_usage_errors(parser).parse_intermixed_args(argv)
@@ -37,10 +37,7 @@ def main(argv: list[str] | None = None) -> None:
     say = processes.once(print)
     flags = {"seed": args.seed, "dataset": args.dataset_path, "max_samples": args.max_samples}
     loaded = config.load(args.config, config.Gsm8kEvalConfig, args.overrides, flags)
-    settings = evaluation.settings(loaded, args.model_path)
-    output, complete = results.claim_folder(
-        args.output_dir, f"{results.GSM8K_EVAL}_results.json", settings, overwrite=args.overwrite, resume=args.resume
-    )
+    output, complete, settings = evaluation.claim(results.GSM8K_EVAL, loaded, args)
     if complete:
         say(f"{output} holds this evaluation already")
         return
@@ -53,7 +50,7 @@ def main(argv: list[str] | None = None) -> None:
     if left_out:
         say(f"unusable rows left out: {left_out}")
     questions = questions[: loaded.config.max_samples]
-    outcome = evaluation.evaluate(args.model_path, args.condition, results.GSM8K_EVAL, questions, loaded, output)
+    outcome = evaluation.evaluate(results.GSM8K_EVAL, questions, loaded, output, settings, args)
     say(evaluation.summary(outcome))
 
 
