@@ -172,7 +172,7 @@ def verdict(row: dict[str, Any]) -> str:
         return "mul_tokens better" if low > 0 else "baseline better"
     detectable = row["detectable_difference"]
     if detectable is None:
-        return f"{NO_DIFFERENCE}; these questions are too few to see any"
+        return f"{NO_DIFFERENCE}; a run like this could not have seen any"
     return f"{NO_DIFFERENCE}; this run could have seen a difference of {100 * detectable:.1f} points"
 
 

@@ -19,7 +19,7 @@ _INK, _RULE = "#222222", "#b0b0b0"
 _STYLE = {
     "axes.edgecolor": _INK, "axes.labelcolor": _INK, "text.color": _INK, "xtick.color": _INK, "ytick.color": _INK,
     "grid.color": _RULE, "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False,
-    "svg.fonttype": "none", "svg.hashsalt": "domain_tokens",
+    "font.size": 9, "svg.fonttype": "none", "svg.hashsalt": "domain_tokens",
 }  # fmt: skip
 # In a page, colours follow its light or dark scheme.
 _PAGE_COLORS = {
@@ -31,7 +31,7 @@ _PAGE_COLORS = {
 def accuracies(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """Both conditions' accuracy at each measure with its interval, and a dot for each seed."""
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(6, 1.2 + 0.6 * len(rows)), layout="constrained")
+        figure = Figure(figsize=(5, 1.2 + 0.55 * len(rows)), layout="constrained")
         axes = figure.subplots()
         for offset, condition in ((-0.14, "baseline"), (0.14, "mul_tokens")):
             color, heights = COLORS[condition], [i + offset for i in range(len(rows))]

@@ -24,9 +24,7 @@ class Reply(NamedTuple):
     finished: bool  # ended by end-of-text, not by the length limit or a further "User:"
 
 
-def encode(
-    checkpoint: Checkpoint, conversations: Sequence[Sequence[Message]], max_new_tokens: int
-) -> list[list[int]]:
+def encode(checkpoint: Checkpoint, conversations: Sequence[Sequence[Message]], max_new_tokens: int) -> list[list[int]]:
     """The prompts' ids. Raises InputError for one that leaves less than `max_new_tokens` of the model's context:
     cutting it would change the question.
     """

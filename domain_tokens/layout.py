@@ -27,7 +27,11 @@ def eval_folder(root: Path, condition: str) -> Path:
     return root / f"eval_{condition}"
 
 
-def seed_roots(root: Path) -> list[Path]:
-    """The folders that hold stages: `seed_*` in the order of their numbers, or the root itself where there is none."""
-    seeds = [folder for folder in root.glob("seed_*") if re.fullmatch(r"seed_\d+", folder.name)]
-    return sorted(seeds, key=lambda folder: int(folder.name[5:])) or [root]
+def seeds(root: Path) -> list[int]:
+    """The seeds that have a folder below `root`."""
+    return sorted(int(folder.name[5:]) for folder in root.glob("seed_*") if re.fullmatch(r"seed_[0-9]+", folder.name))
+
+
+def is_experiment(root: Path) -> bool:
+    """Whether folders of stages or evaluations lie in `root` itself."""
+    return any(folder.is_dir() for kind in ("sft_*", "eval_*") for folder in root.glob(kind))

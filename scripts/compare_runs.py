@@ -75,7 +75,7 @@ def _table(rows: list[dict]) -> str:
     cells = [COLUMNS]
     for row in rows:
         low, high = row["interval"]
-        p = f"{row['holm_p']:.3f}*" if "holm_p" in row else f"{row['mcnemar_p']:.3f} "
+        p = _p(row["holm_p"]) + "*" if "holm_p" in row else _p(row["mcnemar_p"]) + " "
         detectable = row["detectable_difference"]
         cells.append(
             (
@@ -93,6 +93,10 @@ def _table(rows: list[dict]) -> str:
             f"Accuracies are means ± standard deviations over {seeds + 1} seeds; the interval covers seeds too."
         )
     return "\n".join([aligned(cells, left=(0, 8)), "", *notes])
+
+
+def _p(p: float) -> str:
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _accuracy(side: dict) -> str:

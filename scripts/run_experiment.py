@@ -1,10 +1,11 @@
-"""Run the whole experiment: both conditions, both stages, both evaluations, and the comparison.
+"""Run the whole experiment: both conditions, both stages, both evaluations, the comparison and the report.
 
 Without arguments the toy quickstart, which learns in minutes on two CPU cores, into outputs/toy/. Finished steps are
 left as they are and interrupted ones continued, so the same command can be given again at any time.
 
 Example:
   uv run python scripts/run_experiment.py
+  uv run python scripts/run_experiment.py --seeds 0 1 2
   uv run python scripts/run_experiment.py --config scripts/configs/experiment.yaml
 """
 
@@ -18,10 +19,12 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from domain_tokens.errors import one_line_usage_errors, run
+from domain_tokens import layout
+from domain_tokens.errors import InputError, one_line_usage_errors, run
 
 ROOT = Path(__file__).parent.parent
 TOY_CONFIG = "scripts/configs/toy.yaml"
+CONDITIONS = ("baseline", "mul_tokens")
 
 
 class Step(NamedTuple):
@@ -35,6 +38,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--config", default=TOY_CONFIG, help=f"experiment YAML (default: {TOY_CONFIG})")
     parser.add_argument("--seed", type=int, help="seed of every stage, in place of the configs' own")
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", help="run everything once with each, in folders of their own, and compare all"
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the commands and stop")
     return one_line_usage_errors(parser).parse_args(argv)
 
@@ -43,8 +49,12 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     from domain_tokens import config
 
+    if args.seeds and args.seed is not None:
+        raise InputError("--seed and --seeds contradict each other; give one of them")
+    if args.seeds and len(set(args.seeds)) < len(args.seeds):
+        raise InputError(f"--seeds {' '.join(map(str, args.seeds))} names one twice; each seed counts once")
     experiment = config.load(args.config, config.ExperimentConfig).config
-    steps = plan(experiment, args.seed)
+    steps = plan(experiment, args.seed, args.seeds)
     print(f"{args.config}: {len(steps)} steps, into {experiment.output_root}/")
     if not args.dry_run:
         print("Loading torch and transformers, once for all steps ...", flush=True)
@@ -60,49 +70,74 @@ def main(argv: list[str] | None = None) -> None:
         print(f"[{number}/{len(steps)}] done in {time.perf_counter() - step_started:.0f} s", flush=True)
     if not args.dry_run:
         print(f"\nEverything in {(time.perf_counter() - started) / 60:.1f} minutes. What was written:")
-        for path in written(experiment):
+        for path in written(experiment, args.seeds):
             print(f"  {path}")
 
 
-def plan(experiment, seed: int | None) -> list[Step]:
+def plan(experiment, seed: int | None, seeds: list[int] | None) -> list[Step]:
     """The steps in order. Every command can be given by hand."""
+    root, steps = Path(experiment.output_root), []
+    if experiment.base.source == "toy":
+        steps.append(Step("toy data", ["scripts/make_toy_data.py", "--output-dir", f"{root / 'data'}"]))
+    if seeds is None:
+        steps += _plan_seed(experiment, root, seed)
+    for each in seeds or ():
+        own = _plan_seed(experiment, layout.seed_root(root, each), each)
+        steps += [Step(f"{step.name}, seed {each}", step.command) for step in own]
+    roots = _roots(experiment, seeds)
+    folders = ["--baseline-dir", *(str(layout.eval_folder(folder, "baseline")) for folder in roots)]
+    folders += ["--mul-tokens-dir", *(str(layout.eval_folder(folder, "mul_tokens")) for folder in roots)]
+    output = ["--output-path", str(root / layout.COMPARISON)]
+    steps.append(Step("comparison", ["scripts/compare_runs.py", *folders, *output]))
+    chosen = [] if seeds is None else ["--seeds", *map(str, seeds)]
+    steps.append(Step("report", ["scripts/make_report.py", str(root), *chosen]))
+    return steps
+
+
+def _plan_seed(experiment, root: Path, seed: int | None) -> list[Step]:
+    """Both conditions through all stages and evaluations, in folders below `root`."""
     steps = []
     seeded = [] if seed is None else ["--seed", str(seed)]
-    if experiment.base.source == "toy":
-        steps.append(Step("toy data", ["scripts/make_toy_data.py", "--output-dir", f"{experiment.output_root}/data"]))
-    for condition in ("baseline", "mul_tokens"):
-        base = getattr(experiment.base, condition)
+    for condition in CONDITIONS:
+        model = getattr(experiment.base, condition)
         if experiment.base.source is not None:
-            source = ["--toy", *seeded] if experiment.base.source == "toy" else ["--source", experiment.base.source]
-            flags = ["--condition", condition, "--output-dir", base, "--resume"]
+            source = ["--source", experiment.base.source]
+            if experiment.base.source == "toy":
+                source = ["--toy", *seeded]
+                if root != Path(experiment.output_root):  # random weights: each seed draws its own
+                    model = str(root / Path(model).name)
+            flags = ["--condition", condition, "--output-dir", model, "--resume"]
             steps.append(Step(f"start model, {condition}", ["scripts/prepare_base.py", *source, *flags]))
-        model = base
         for stage, script in (("sft_tulu", "sft/sft_tulu.py"), ("sft_gsm8k", "sft/sft_gsm8k.py")):
-            folder = f"{experiment.output_root}/{stage}_{condition}"
+            folder = str(layout.stage_folder(root, stage, condition))
             flags = ["--model-path", model, "--output-dir", folder, "--condition", condition, "--resume", *seeded]
             steps.append(Step(f"{stage}, {condition}", [script, *flags, *_stage_flags(getattr(experiment, stage))]))
             model = folder
         evaluations = (("eval_gsm8k", "eval/run_gsm8k.py"), ("eval_probes", "eval/run_arithmetic_probes.py"))
         for stage, script in evaluations:
             # Greedy replies need no seed, and the probes must be the same ones for every seed of training.
-            flags = ["--model-path", model, "--output-dir", _eval_folder(experiment, condition), "--resume"]
+            flags = ["--model-path", model, "--output-dir", str(layout.eval_folder(root, condition)), "--resume"]
             steps.append(Step(f"{stage}, {condition}", [script, *flags, *_stage_flags(getattr(experiment, stage))]))
-    folders = ["--baseline-dir", _eval_folder(experiment, "baseline")]
-    folders += ["--mul-tokens-dir", _eval_folder(experiment, "mul_tokens")]
-    output = ["--output-path", f"{experiment.output_root}/comparison.json"]
-    steps.append(Step("comparison", ["scripts/compare_runs.py", *folders, *output]))
     return steps
 
 
-def written(experiment) -> list[str]:
+def written(experiment, seeds: list[int] | None) -> list[Path]:
     root = Path(experiment.output_root)
-    folders = [root / f"{stage}_{condition}" for condition in ("baseline", "mul_tokens")
-               for stage in ("sft_tulu", "sft_gsm8k", "eval")]  # fmt: skip
-    return [*map(str, folders), *map(str, sorted(root.glob("comparison*")))]
+    folders = [
+        folder
+        for seed_root in _roots(experiment, seeds)
+        for condition in CONDITIONS
+        for folder in (
+            *(layout.stage_folder(seed_root, stage, condition) for stage in layout.SFT_STAGES),
+            layout.eval_folder(seed_root, condition),
+        )
+    ]
+    return [*folders, *sorted(root.glob("comparison*")), root / layout.REPORT]
 
 
-def _eval_folder(experiment, condition: str) -> str:
-    return f"{experiment.output_root}/eval_{condition}"
+def _roots(experiment, seeds: list[int] | None) -> list[Path]:
+    root = Path(experiment.output_root)
+    return [root] if seeds is None else [layout.seed_root(root, seed) for seed in seeds]
 
 
 def _stage_flags(stage) -> list[str]:

@@ -1,0 +1,104 @@
+"use strict";
+// The browser of questions. Whatever a model or a dataset said is put into the page as text, never as HTML.
+const data = JSON.parse(document.getElementById("data").textContent);
+const PAGE = 25;
+const facts = new RegExp(data.pattern, "g");
+const [evaluation, seed, verdicts, search, count, list, more] =
+  ["evaluation", "seed", "verdicts", "search", "count", "list", "more"].map((id) => document.getElementById(id));
+let found = [];
+let shown = 0;
+
+const matches = {
+  all: () => true,
+  "only-0": (right) => right[0] && !right[1],
+  "only-1": (right) => right[1] && !right[0],
+  both: (right) => right[0] && right[1],
+  neither: (right) => !right[0] && !right[1],
+};
+
+function element(name, className, ...children) {
+  const made = document.createElement(name);
+  if (className) made.className = className;
+  made.append(...children);
+  return made;
+}
+
+function withFacts(text) {
+  const parts = [];
+  let end = 0;
+  for (const match of text.matchAll(facts)) {
+    const mark = element("mark", "", data.facts[match[0]]);
+    mark.title = match[0];
+    parts.push(text.slice(end, match.index), mark);
+    end = match.index + match[0].length;
+  }
+  return [...parts, text.slice(end)];
+}
+
+function side(condition, reply) {
+  const words = `${condition}: ${reply.right ? "right" : "wrong"}, ` +
+    (reply.read === null ? "no number found" : `read as ${reply.read}`);
+  const made = element("div", "side",
+    element("p", reply.right ? "verdict-right" : "verdict-wrong", words),
+    element("pre", "", ...withFacts(reply.reply || "(empty)")));
+  made.dataset.condition = condition;
+  return made;
+}
+
+function entry(i) {
+  const asked = current().questions[i];
+  const replies = current().seeds[seed.value].replies[i];
+  return element("article", "",
+    element("h3", "", asked.question),
+    element("p", "meta", `${asked.id} · answer ${asked.reference}`),
+    element("div", "sides", ...data.conditions.map((condition, k) => side(condition, replies[k]))));
+}
+
+function current() {
+  return data.evaluations[evaluation.value];
+}
+
+function showMore() {
+  const next = found.slice(shown, shown + PAGE);
+  list.append(...next.map(entry));
+  shown += next.length;
+  more.hidden = shown >= found.length;
+  count.textContent = `${found.length} of ${current().questions.length} questions` +
+    (shown < found.length ? `, the first ${shown} shown` : "");
+}
+
+function update() {
+  const wanted = search.value.trim().toLowerCase();
+  const replies = current().seeds[seed.value].replies;
+  found = [];
+  current().questions.forEach((asked, i) => {
+    const text = [asked.id, asked.question, asked.reference, ...replies[i].map((reply) =>
+      reply.reply + " " + reply.reply.replace(facts, (token) => data.facts[token]))].join("\n").toLowerCase();
+    if (matches[verdicts.value](replies[i].map((reply) => reply.right)) && text.includes(wanted)) found.push(i);
+  });
+  list.replaceChildren();
+  shown = 0;
+  showMore();
+}
+
+function chooseEvaluation() {
+  const kept = seed.value;
+  seed.replaceChildren(...current().seeds.map((run, i) => new Option(run.seed === null ? `run ${i + 1}` : run.seed, i)));
+  if (kept) seed.value = kept;
+  document.getElementById("seed-label").hidden = current().seeds.length < 2;
+  update();
+}
+
+evaluation.append(...data.evaluations.map((each, i) => new Option(each.name, i)));
+evaluation.addEventListener("change", chooseEvaluation);
+for (const control of [seed, verdicts]) control.addEventListener("change", update);
+search.addEventListener("input", update);
+more.addEventListener("click", () => {
+  const first = shown;
+  showMore();
+  const made = list.children[first];
+  made.tabIndex = -1;
+  made.focus();
+});
+document.getElementById("controls").addEventListener("submit", (event) => event.preventDefault());
+chooseEvaluation();

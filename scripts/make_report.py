@@ -1,0 +1,40 @@
+"""Make one self-contained page of an experiment: the verdict, plots, where numbers come from, and every question.
+
+Example:
+  uv run python scripts/make_report.py outputs/toy
+"""
+
+import argparse
+from pathlib import Path
+
+from domain_tokens.errors import InputError, one_line_usage_errors, run
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("experiment", help="folder that the experiment was written to, such as outputs/toy")
+    parser.add_argument("--seeds", type=int, nargs="+", help="only these (default: the folder's own run, or all seeds)")
+    parser.add_argument("--output-path", help="HTML file to write (default: report.html in that folder)")
+    return one_line_usage_errors(parser).parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse_args(argv)
+    # scipy and matplotlib take seconds to import, which --help and usage errors need not wait for
+    from domain_tokens import layout, report, results
+    from domain_tokens.tables import readable_size
+
+    root = Path(args.experiment)
+    output = Path(args.output_path) if args.output_path else root / layout.REPORT
+    if output.is_dir():
+        raise InputError(f"output {output} is a folder, expected a file such as {output / layout.REPORT}")
+    page = report.render(report.collect(root, args.seeds))
+    output.parent.mkdir(parents=True, exist_ok=True)
+    results.write_text(output, page)
+    print(f"wrote {output} ({readable_size(output.stat().st_size)}); open it in a browser")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,47 @@
+"""Show how far an experiment has come: stage by condition, from what lies in its folders.
+
+Example:
+  uv run python scripts/show_progress.py outputs/toy
+  uv run python scripts/show_progress.py outputs --write progress/2026-11-22-end-to-end.md
+"""
+
+import argparse
+from pathlib import Path
+
+from domain_tokens.errors import InputError, one_line_usage_errors, run
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("experiment", nargs="?", default="outputs", help="folder (default: outputs)")
+    parser.add_argument("--write", metavar="NOTE", help="also put the table into this note, in a block of its own")
+    return one_line_usage_errors(parser).parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse_args(argv)
+    from domain_tokens import progress, results
+    from domain_tokens.tables import aligned
+
+    root = Path(args.experiment)
+    if not root.is_dir():
+        raise InputError(f"{root} is no folder; give the one that an experiment is written to, such as outputs/toy")
+    note = Path(args.write) if args.write else None
+    if note and not note.is_file():
+        raise InputError(f"{note} is no file; write the note first, the table is put into it")
+    rows = progress.table(root)
+    print(aligned(rows, left=range(len(rows[0]))))
+    if note:
+        shown = results.shown_path(root)
+        try:
+            text = progress.put_into(note.read_text(encoding="utf-8"), shown, progress.as_markdown(rows))
+        except ValueError as error:
+            raise InputError(f"{note} has {error}") from None
+        results.write_text(note, text)
+        print(f"\nwrote {note}")
+
+
+if __name__ == "__main__":
+    run(main)
