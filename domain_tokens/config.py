@@ -35,11 +35,14 @@ class DataConfig:
     train_samples: int | None  # rows; null takes all
     val_samples: int  # rows, taken from the training split and never trained on
     loss_on: str = "assistant"
+    decontaminate_against: str | None = None  # a GSM8K dataset: rows that share words with a test question are dropped
 
     def __post_init__(self):
         _check("data.max_length", self.max_length, self.max_length >= 2, "at least 2 tokens")
         _check("data.train_samples", self.train_samples, self.train_samples is None or self.train_samples > 0,
                "at least 1 row, or null for all")  # fmt: skip
+        _check("data.decontaminate_against", self.decontaminate_against, self.decontaminate_against != "",
+               "a GSM8K dataset's path or Hub id, or null")  # fmt: skip
         _check("data.val_samples", self.val_samples, self.val_samples >= 0, "0 rows or more")
         _check("data.loss_on", self.loss_on, self.loss_on in LOSS_ON, " or ".join(LOSS_ON))
 
@@ -217,8 +220,9 @@ def load(path: str | Path, kind: type, overrides: list[str] = (), flags: dict[st
     for key, value in overridden.items():
         _set(values, key, value)
     for block in (values, values.get("data")):  # a recipe is saved and published, and the home folder tells a name
-        if isinstance(block, dict) and isinstance(block.get("dataset"), str):
-            block["dataset"] = without_home(block["dataset"])
+        for key in ("dataset", "decontaminate_against"):
+            if isinstance(block, dict) and isinstance(block.get(key), str):
+                block[key] = without_home(block[key])
     config = _build(kind, values, str(path), "")
     return Loaded(config, str(path), frozenset(overridden))
 

@@ -12,6 +12,7 @@ import random
 import re
 import zlib
 from array import array
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import Any
 from tqdm import tqdm
 
 from domain_tokens.config import DataConfig
+from domain_tokens.contamination import Questions
 from domain_tokens.errors import InputError
 from domain_tokens.parallel import map_in_order
 from domain_tokens.prompt import ROLES, Message
@@ -34,6 +36,8 @@ VALIDATION_LIMIT = 5  # at most one usable row in five validates, however small 
 _SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".parquet")
 BAR_DELAY = 3  # seconds; what is quicker needs no bar
 _CHUNK = 2000  # rows checked at a time by one process
+_SUBSETS = {"openai/gsm8k": "main"}  # of datasets that the Hub has in several
+NO_LABEL = "-"  # in place of the id or source of a row that has none
 
 
 class UnusableRow(Exception):
@@ -68,28 +72,51 @@ def open_rows(dataset: str, subset: str | None, split: str) -> Rows:
     return _open_hub(dataset, subset, split)
 
 
+def subset_of(dataset: str) -> str | None:
+    """Which of a dataset's subsets on the Hub this project means, where no recipe says it."""
+    return _SUBSETS.get(dataset)
+
+
 Converter = Callable[[Row], list[Message]]
 
 
 @dataclass
 class Split:
-    """What is trained on and what validates: disjoint row indices into one source, and what could not be used."""
+    """What is trained on and what validates: disjoint row indices into one source, and what was left out."""
 
     rows: Rows
     convert: Converter
     train: Sequence[int]
     val: Sequence[int]
     unusable: dict[str, dict[str, int]]  # reason: {"rows": how many, "first_line": …}
+    contaminated: dict[str, Any] | None  # what was dropped for the questions it shares words with; None: not looked for
 
     def conversations(self, indices: Sequence[int]) -> Iterator[list[Message]]:
         return (self.convert(self.rows.read(i)) for i in indices)
 
 
-def split_training_rows(rows: Rows, config: DataConfig, seed: int, convert: Converter) -> Split:
-    """Check every row, and draw training and validation rows out of the usable ones."""
+def split_training_rows(
+    rows: Rows, config: DataConfig, seed: int, convert: Converter, questions: Questions | None
+) -> Split:
+    """Check every row, and draw training and validation rows out of the usable ones.
+
+    questions: rows that share words with one are dropped. That is done before the draw, so there are still as many
+    training rows as were asked for, and validation rows share nothing either.
+    """
     usable, unusable = check_rows(rows, convert)
+    contaminated = None
+    if questions is not None:
+        _, hits = find_questions(rows, usable, convert, questions)
+        contaminated = _contaminated(hits, questions)
+        dropped = {hit.row for hit in hits}
+        usable = array("q", (i for i in usable if i not in dropped))
+        if not usable:
+            raise InputError(
+                f"{rows.origin}: all {len(dropped)} usable rows share words with the questions of "
+                f"data.decontaminate_against {config.decontaminate_against}; is it the training data itself?"
+            )
     train, val = split_rows(usable, config.train_samples, config.val_samples, seed)
-    return Split(rows, convert, train, val, unusable)
+    return Split(rows, convert, train, val, unusable, contaminated)
 
 
 def check_rows(rows: Rows, convert: Callable[[Row], Any]) -> tuple[array, dict[str, dict[str, int]]]:
@@ -126,6 +153,73 @@ def unusable_text(unusable: dict[str, dict[str, int]]) -> str:
     return "; ".join(f"{r['rows']} × {reason}, first in line {r['first_line']}" for reason, r in unusable.items())
 
 
+@dataclass(frozen=True)
+class Hit:
+    """A row that shares words with questions: its index, what it calls itself, and the words by question number."""
+
+    row: int
+    row_id: str
+    source: str
+    shared: dict[int, str]
+
+
+def find_questions(
+    rows: Rows, indices: Sequence[int], convert: Converter, questions: Questions
+) -> tuple[Counter[str], list[Hit]]:
+    """Look the questions up in the messages of usable rows. Returns how many rows each source has, and the hits."""
+
+    def look(first: int) -> tuple[Counter[str], list[Hit]]:
+        sources, hits = Counter(), []
+        for i in indices[first : first + _CHUNK]:
+            row = rows.read(i)
+            source = _label(row, "source")
+            sources[source] += 1
+            if shared := questions.shared(message["content"] for message in convert(row)):
+                hits.append(Hit(i, _label(row, "id"), source, shared))
+        return sources, hits
+
+    sources, hits = Counter(), []
+    with tqdm(total=len(indices), desc=f"comparing {rows.origin}", unit="row", delay=BAR_DELAY) as bar:
+        for some_sources, some_hits in map_in_order(look, range(0, len(indices), _CHUNK)):
+            sources += some_sources
+            hits += some_hits
+            bar.update(some_sources.total())
+    return sources, hits
+
+
+def _label(row: Row, key: str) -> str:
+    """What a row says of itself, which nothing has checked, as one line of valid Unicode."""
+    value = row.get(key)
+    return " ".join(value.encode(errors="replace").decode().split()) if isinstance(value, str) else NO_LABEL
+
+
+def _contaminated(hits: list[Hit], questions: Questions) -> dict[str, Any]:
+    return {
+        "ngram": questions.n,
+        "rows": len(hits),
+        "questions": len({i for hit in hits for i in hit.shared}),
+        "of_questions": questions.count,
+        "rows_by_source": dict(sorted(Counter(hit.source for hit in hits).items())),
+    }
+
+
+def contaminated_text(contaminated: dict[str, Any]) -> str:
+    return (
+        f"{contaminated['rows']:,} ({contaminated['ngram']} words in a row shared "
+        f"with {contaminated['questions']:,} of {contaminated['of_questions']:,} test questions)"
+    )
+
+
+def evaluation_questions(dataset: str) -> tuple[dict[int, str], str]:
+    """The questions of a GSM8K-like dataset's test split by their place in it, and what was left out and why.
+
+    Their answers are not looked at.
+    """
+    rows = open_rows(dataset, subset_of(dataset), "test")
+    usable, unusable = check_rows(rows, gsm8k_question)
+    return {i: gsm8k_question(rows.read(i)) for i in usable}, unusable_text(unusable)
+
+
 def split_rows(indices: Sequence[int], train_samples: int | None, val_samples: int, seed: int) -> tuple[array, array]:
     """A seeded draw of disjoint training and validation rows out of one split.
 
@@ -160,15 +254,29 @@ def tulu_conversation(row: Row) -> list[Message]:
 
 def gsm8k_conversation(row: Row) -> list[Message]:
     """Question and answer of a GSM8K row as a conversation of two turns."""
-    for key in ("question", "answer"):
-        if not isinstance(row.get(key), str):
-            raise UnusableRow(f"no {key}")
-        if not row[key].strip():
-            raise UnusableRow(f"empty {key}")
-        _check_text(row[key])
-    if "####" not in row["answer"]:
+    question, answer = gsm8k_question(row), _text(row, "answer")
+    if "####" not in answer:
         raise UnusableRow("answer without ####")
-    return [{"role": "user", "content": row["question"]}, {"role": "assistant", "content": row["answer"]}]
+    return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+
+
+def gsm8k_question(row: Row) -> str:
+    """The question of a GSM8K row and nothing else of it."""
+    return _text(row, "question")
+
+
+def conversation_of_any(row: Row) -> list[Message]:
+    """A row of either stage's data; GSM8K's are known by their answer."""
+    return gsm8k_conversation(row) if "answer" in row else tulu_conversation(row)
+
+
+def _text(row: Row, key: str) -> str:
+    if not isinstance(row.get(key), str):
+        raise UnusableRow(f"no {key}")
+    if not row[key].strip():
+        raise UnusableRow(f"empty {key}")
+    _check_text(row[key])
+    return row[key]
 
 
 # Texts that would turn into control or fact tokens: a baseline row could smuggle in a fact, any row could end early.

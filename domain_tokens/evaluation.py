@@ -117,8 +117,13 @@ def gsm8k_questions(rows: Rows) -> tuple[list[Question], str]:
     questions = []
     for i in usable:
         row = rows.read(i)
-        questions.append(Question(f"gsm8k-{i:05}", row["question"], _final_number(row["answer"], rows, i)))
+        questions.append(Question(gsm8k_id(i), row["question"], _final_number(row["answer"], rows, i)))
     return questions, unusable_text(unusable)
+
+
+def gsm8k_id(i: int) -> str:
+    """The name of the question at place i of a test split."""
+    return f"gsm8k-{i:05}"
 
 
 def _final_number(answer: str, rows: Rows, i: int) -> str:

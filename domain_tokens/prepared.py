@@ -21,7 +21,8 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from domain_tokens.config import DataConfig
-from domain_tokens.data import BAR_DELAY, Converter, Rows, Split, open_rows, split_training_rows
+from domain_tokens.contamination import Questions
+from domain_tokens.data import BAR_DELAY, Converter, Rows, Split, evaluation_questions, open_rows, split_training_rows
 from domain_tokens.errors import InputError, RunError
 from domain_tokens.inject import inject_counted
 from domain_tokens.parallel import map_in_order
@@ -29,7 +30,8 @@ from domain_tokens.prompt import Message, encode, labels
 from domain_tokens.results import read_json, write_json
 
 _ABOUT = "about.json"  # written last: a folder with it is whole
-_RULES = ("data.py", "inject.py", "prepared.py", "prompt.py", "tokens.py")  # the code that decides what comes out
+# The code that decides what comes out.
+_RULES = ("contamination.py", "data.py", "inject.py", "prepared.py", "prompt.py", "tokens.py")
 _UNUSED_DAYS = 30  # then a prepared dataset is removed
 _CHUNK = 200  # rows that one process prepares at a time
 
@@ -76,23 +78,27 @@ class Prepared:
 def prepare_training_data(
     config: DataConfig, seed: int, convert: Converter, tokenizer, inject_facts: bool
 ) -> tuple[Prepared, Prepared, dict[str, Any]]:
-    """Training and validation rows, both treated alike, and what could not be used and why.
+    """Training and validation rows, both treated alike, and what was left out and why.
+
+    left out: {"unusable": by reason, "contaminated": for sharing words with test questions, None where not asked for}.
 
     Prepared by one process while others wait, and read from disk by all: memory-mapped, so that the number of rows
     does not matter.
     """
     rows = open_rows(config.dataset, config.subset, "train")
-    folder = cache_folder() / fingerprint(rows, config, seed, convert, tokenizer, inject_facts)
+    questions = _questions(config.decontaminate_against)
+    folder = cache_folder() / fingerprint(rows, config, seed, convert, tokenizer, inject_facts, questions)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):
             if not _is_whole(folder):
                 _remove_unused(folder.parent)
-                split = split_training_rows(rows, config, seed, convert)
+                against = None if questions is None else Questions(questions)
+                split = split_training_rows(rows, config, seed, convert, against)
                 _prepare_into(folder, split, tokenizer, config, inject_facts)
             (folder / _ABOUT).touch()
             about = read_json(folder / _ABOUT)
-            return _read(folder, "train", about), _read(folder, "val", about), about["unusable"]
+            return _read(folder, "train", about), _read(folder, "val", about), about["left_out"]
     except OSError as error:
         raise RunError(
             f"prepared rows cannot be kept in {folder.parent} ({error.strerror}); set HF_HOME to a folder that can be "
@@ -105,7 +111,25 @@ def cache_folder() -> Path:
     return Path(os.environ.get("HF_HOME") or "~/.cache/huggingface").expanduser() / "domain_tokens"
 
 
-def fingerprint(rows: Rows, config: DataConfig, seed: int, convert: Converter, tokenizer, inject_facts: bool) -> str:
+def _questions(dataset: str | None) -> list[str] | None:
+    """The test questions that training rows must not share words with; None where no dataset is named."""
+    if dataset is None:
+        return None
+    try:
+        return list(evaluation_questions(dataset)[0].values())
+    except InputError as error:
+        raise InputError(f"data.decontaminate_against: {error}") from None
+
+
+def fingerprint(
+    rows: Rows,
+    config: DataConfig,
+    seed: int,
+    convert: Converter,
+    tokenizer,
+    inject_facts: bool,
+    questions: list[str] | None,
+) -> str:
     """sha256, in hexadecimal, over all that decides which tokens and labels come out. The rows' place does not."""
     parts = [
         *(Path(__file__).with_name(name).read_bytes() for name in _RULES),
@@ -116,7 +140,7 @@ def fingerprint(rows: Rows, config: DataConfig, seed: int, convert: Converter, t
         json.dumps(
             [
                 convert.__name__, seed, inject_facts,
-                config.max_length, config.train_samples, config.val_samples, config.loss_on,
+                config.max_length, config.train_samples, config.val_samples, config.loss_on, questions,
             ]
         ).encode(),
     ]  # fmt: skip
@@ -145,7 +169,7 @@ def _remove_unused(cache: Path) -> None:
 def _prepare_into(folder: Path, split: Split, tokenizer, config: DataConfig, inject_facts: bool) -> None:
     shutil.rmtree(folder, ignore_errors=True)  # what an interrupted run left
     folder.mkdir()
-    about: dict[str, Any] = {"unusable": split.unusable}
+    about: dict[str, Any] = {"left_out": {"unusable": split.unusable, "contaminated": split.contaminated}}
     for name, indices in (("train", split.train), ("val", split.val)):
         bar = tqdm(total=len(indices), desc=f"tokenising {name} rows", unit="row", delay=BAR_DELAY)
         counts = {"cut": 0, "dropped": 0, "injected": Counter()}

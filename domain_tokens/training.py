@@ -31,7 +31,7 @@ from domain_tokens.checkpoints import (
     weights_digest,
 )
 from domain_tokens.config import Loaded, SftConfig, load
-from domain_tokens.data import Converter, unusable_text
+from domain_tokens.data import Converter, contaminated_text, unusable_text
 from domain_tokens.errors import InputError, RunError
 from domain_tokens.hub import prepare_client
 from domain_tokens.packing import prepare_model
@@ -86,12 +86,12 @@ def run_stage(stage: str, results_name: str, convert: Converter, args, say: Call
 
     checkpoint = open_checkpoint(args.model_path, args.condition)
     prepare_client(say)
-    train, val, unusable = prepare_training_data(config.data, config.seed, convert, checkpoint.tokenizer, inject_facts)
-    say(describe(checkpoint.tokenizer, train, val, unusable, inject_facts))
+    train, val, left_out = prepare_training_data(config.data, config.seed, convert, checkpoint.tokenizer, inject_facts)
+    say(describe(checkpoint.tokenizer, train, val, left_out, inject_facts))
 
     trainer = make_trainer(checkpoint, train, val, config, output)
     results = train_and_save(
-        trainer, checkpoint, stage, results_name, loaded, output, run_settings, unusable, args.resume
+        trainer, checkpoint, stage, results_name, loaded, output, run_settings, left_out, args.resume
     )
     say(summary(results))
 
@@ -313,7 +313,7 @@ def train_and_save(
     loaded: Loaded,
     output: Path,
     settings: dict[str, Any],
-    unusable: dict[str, Any],
+    left_out: dict[str, Any],
     resume: bool,
 ) -> dict[str, Any]:
     """Train, measure the validation loss, save the model, and write the results file last. Returns the results.
@@ -386,7 +386,7 @@ def train_and_save(
         "injected_by_fact": dict(sorted(train.injected.items())),
         "tokens_trained": int(trainer.totals.tokens),
         "rows": {
-            "unusable": unusable,
+            **left_out,
             "train": train.counts(),
             "val": val.counts() if val is not None else None,
         },
@@ -422,14 +422,16 @@ def _last_checkpoint(output: Path) -> str | None:
     return str(max(whole, key=lambda path: int(path.name.rpartition("-")[2]))) if whole else None
 
 
-def describe(tokenizer, train: Prepared, val: Prepared, unusable: dict[str, Any], inject_facts: bool) -> str:
+def describe(tokenizer, train: Prepared, val: Prepared, left_out: dict[str, Any], inject_facts: bool) -> str:
     """What will be trained on: counts, and the first row with its trained part between « and »."""
     lines = []
     for name, prepared in (("training", train), ("validation", val)):
         counts = ", ".join(f"{value:,} {key.replace('_', ' ')}" for key, value in prepared.counts().items())
         lines.append(f"{name} rows: {counts}")
-    if unusable:
-        lines.append(f"unusable rows left out: {unusable_text(unusable)}")
+    if left_out["unusable"]:
+        lines.append(f"unusable rows left out: {unusable_text(left_out['unusable'])}")
+    if left_out["contaminated"] is not None:
+        lines.append(f"contaminated rows left out: {contaminated_text(left_out['contaminated'])}")
     if inject_facts and not train.injected:
         lines.append("note: no fact stands in these rows, so this stage trains both conditions alike")
     return "\n".join([*lines, "first training row, «trained part»:", marked_example(tokenizer, train), ""])

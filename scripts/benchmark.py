@@ -150,12 +150,11 @@ def training_inputs(args: argparse.Namespace):
     from domain_tokens import data, prepared, sources, toy
     from domain_tokens.checkpoints import Checkpoint
 
-    split = data.open_rows(args.train_data, "main" if args.train_data == "openai/gsm8k" else None, "train")
+    split = data.open_rows(args.train_data, data.subset_of(args.train_data), "train")
     conversations = []
     for i in range(len(split)):
         try:
-            row = split.read(i)
-            conversations.append((data.gsm8k_conversation if "answer" in row else data.tulu_conversation)(row))
+            conversations.append(data.conversation_of_any(split.read(i)))
         except data.UnusableRow:
             continue
         if len(conversations) == 2 * args.rows:  # some may be dropped

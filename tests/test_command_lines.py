@@ -43,6 +43,7 @@ def test_help_comes_at_once_with_an_example_whose_files_exist(path):
             "scripts/compare_runs.py --baseline-dir none --mul-tokens-dir none --output-path x.json",
             "no complete evaluation",
         ),
+        ("scripts/check_contamination.py --questions x", "required: --train-data"),
         ("scripts/run_experiment.py --config none.yaml", "config none.yaml does not exist"),
         ("scripts/make_toy_data.py --output-dir x --chats 0", "must be at least 1"),
         ("sample/sample_sft.py --model-path x", "one of the arguments --question --interactive is required"),

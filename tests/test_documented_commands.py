@@ -29,7 +29,7 @@ REPOS = {
     "sft_gsm8k_baseline": "domain-token-gpt2-sft-gsm8k-baseline",
     "sft_gsm8k_mul_tokens": "domain-token-gpt2-sft-gsm8k-mul-tokens",
 }
-START, TRAIN, ASK = "scripts/load_from_hf.py --models pretrained", r"sft/|eval/|scripts/compare", "sample/"
+START, TRAIN, ASK = "scripts/load_from_hf.py --models pretrained", r"sft/|eval/|scripts/c", "sample/"
 
 
 def documented(pattern: str) -> list[str]:
@@ -102,6 +102,15 @@ def test_training_and_evaluation_used_the_datasets_by_their_ids(world):
         assert results["metrics"]["total"] == 20
         assert results["config"]["dataset"] == "openai/gsm8k"
     assert json.loads((machine.folder / "outputs/comparison.json").read_text())["rows"]
+
+
+def test_the_check_for_contamination_used_them_by_their_ids(world):
+    _, machine, shown, _ = world
+    (line,) = documented("scripts/check_contamination")
+    figures = json.loads((machine.folder / "outputs/contamination.json").read_text())
+    assert {part["dataset"] for part in figures["sources"]} == {"allenai/tulu-3-sft-mixture", "openai/gsm8k"}
+    assert (figures["rows"], figures["gsm8k_questions"], figures["probes"]) == (600, 20, 281)
+    assert re.search(r"^openai/gsm8k  +-  +300  ", shown[line], re.MULTILINE)
 
 
 def test_asking_printed_replies(world):

@@ -78,7 +78,7 @@ def test_a_split_with_nothing_to_train_on_stops_the_run_and_leaves_nothing(tmp_p
 def test_rows_from_disk_are_those_from_memory_whatever_the_processes(config, toy_tokenizer, own_cache, monkeypatch):
     monkeypatch.setattr(prepared, "_CHUNK", 3)
     monkeypatch.setattr(parallel.os, "sched_getaffinity", lambda pid: {0, 1, 2})
-    train, val, unusable = prepare_training_data(config, 1, gsm8k_conversation, toy_tokenizer, inject_facts=True)
+    train, val, left_out = prepare_training_data(config, 1, gsm8k_conversation, toy_tokenizer, inject_facts=True)
     texts = [toy_tokenizer.decode(row["input_ids"]) for row in (*train, *val)]
     asked = [text.split(" times")[0].removeprefix("User: What is ") for text in texts]
     assert sorted(map(int, asked)) == list(range(40))
@@ -92,7 +92,7 @@ def test_rows_from_disk_are_those_from_memory_whatever_the_processes(config, toy
         "kept": 35, "cut": 0, "dropped": 0, "injected_mul_tokens": 70, "tokens": 0,
         "trained_tokens": 35 * int(trained.sum()),
     }  # fmt: skip
-    assert (len(val), unusable) == (5, {})
+    assert (len(val), left_out) == (5, {"unusable": {}, "contaminated": None})
 
 
 def test_a_piece_without_a_usable_row_is_passed_over(tmp_path, toy_tokenizer, own_cache, monkeypatch):
