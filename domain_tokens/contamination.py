@@ -51,38 +51,51 @@ class Questions:
         self.n = n
         self.count = len(texts)
         self.short = 0  # how many questions are compared as a whole
-        self._ngrams: dict[str, list[int]] = {}
-        self._whole: dict[int, dict[str, list[int]]] = {}  # by their number of words
+        self._ngrams = _Ngrams(n)
+        self._whole: dict[int, _Ngrams] = {}  # by their number of words
         for i, text in enumerate(texts):
             if len(found := words(text)) >= n:
-                for ngram in dict.fromkeys(_ngrams(found, n)):
-                    self._ngrams.setdefault(ngram, []).append(i)
+                self._ngrams.add(found, i)
                 continue
             self.short += 1
             if found := words_and_numbers(text):
-                self._whole.setdefault(len(found), {}).setdefault(" ".join(found), []).append(i)
+                self._whole.setdefault(len(found), _Ngrams(len(found))).add(found, i)
 
     def shared(self, texts: Iterable[str]) -> dict[int, str]:
         """Number of each question that shares words with one of the texts, and the first words it shares.
 
         Words in a row are those of one text: nothing is shared across the end of a message.
         """
-        found: dict[int, str] = {}
+        shared: dict[int, str] = {}
         for text in texts:
-            self._look_up(_ngrams(words(text), self.n), self._ngrams, found)
+            self._ngrams.look_up(words(text), shared)
             if self._whole:
-                exact = words_and_numbers(text)
-                for length, whole in self._whole.items():
-                    self._look_up(_ngrams(exact, length), whole, found)
-        return found
-
-    @staticmethod
-    def _look_up(ngrams: Iterable[str], known: dict[str, list[int]], found: dict[int, str]) -> None:
-        for ngram in ngrams:
-            if ngram in known:
-                for i in known[ngram]:
-                    found.setdefault(i, ngram)
+                found = words_and_numbers(text)
+                for ngrams in self._whole.values():
+                    ngrams.look_up(found, shared)
+        return shared
 
 
-def _ngrams(words: list[str], n: int) -> Iterable[str]:
-    return (" ".join(words[i : i + n]) for i in range(len(words) - n + 1))
+class _Ngrams:
+    """n-grams of questions, and which questions they stand in."""
+
+    def __init__(self, n: int):
+        self.n = n
+        self.questions: dict[str, list[int]] = {}
+        self.vocabulary: set[str] = set()
+
+    def add(self, words: list[str], question: int) -> None:
+        for end in range(self.n, len(words) + 1):
+            in_row = self.questions.setdefault(" ".join(words[end - self.n : end]), [])
+            if in_row[-1:] != [question]:  # once for each question, however often it has them
+                in_row.append(question)
+        self.vocabulary.update(words)
+
+    def look_up(self, words: list[str], shared: dict[int, str]) -> None:
+        known = 0  # words in a row that any question has: joining all others would take most of the time
+        for end, word in enumerate(words, start=1):
+            known = known + 1 if word in self.vocabulary else 0
+            if known >= self.n:
+                ngram = " ".join(words[end - self.n : end])
+                for question in self.questions.get(ngram, ()):
+                    shared.setdefault(question, ngram)

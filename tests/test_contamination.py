@@ -119,6 +119,12 @@ def test_twelve_words_are_compared_as_a_whole():
     assert not Questions([twelve]).shared([twelve.removeprefix("one ")])
 
 
+def test_numbers_do_not_matter_from_thirteen_words_on():
+    thirteen = THIRTEEN.replace("seven", "7")
+    assert Questions([thirteen]).shared([thirteen.replace("7", "70")]) == {0: thirteen.replace("7", "#")}
+    assert not Questions([thirteen.removeprefix("one ")]).shared([thirteen.replace("7", "70")])
+
+
 def test_a_question_without_words_is_never_shared():
     assert not Questions(["???", ""]).shared(["???", "", "any text"])
 
