@@ -5,6 +5,8 @@ import sys
 from collections.abc import Callable
 from difflib import get_close_matches
 
+from domain_tokens.interruption import continuing_command, terminate_like_interrupt
+
 
 class InputError(Exception):
     """The user's input cannot be used. The message names the value, what was expected and what to do."""
@@ -14,9 +16,13 @@ class RunError(Exception):
     """Something failed while running; the same command can be given again."""
 
 
-def run(main: Callable[[], None]) -> None:
-    """Run a script's main and turn its expected failures into one line and an exit code."""
+def run(main: Callable[[], None], can_resume: bool = False) -> None:
+    """Run a script's main and turn its expected failures into one line and an exit code.
+
+    can_resume: the script takes --resume, so what is interrupted can be continued.
+    """
     _open_streams()
+    terminate_like_interrupt()
     try:
         main()
     except InputError as error:
@@ -27,7 +33,7 @@ def run(main: Callable[[], None]) -> None:
     except (RunError, OSError) as error:
         _exit(1, error)
     except KeyboardInterrupt:
-        _exit(1, "interrupted")
+        _exit(1, f"interrupted; continue with: {continuing_command()}" if can_resume else "interrupted")
 
 
 def one_line_usage_errors(parser):

@@ -1,6 +1,7 @@
 """The part of supervised fine-tuning that must be identical in every stage and condition."""
 
 import itertools
+import json
 import shutil
 import time
 from collections.abc import Callable
@@ -34,6 +35,7 @@ from domain_tokens.config import Loaded, SftConfig, load
 from domain_tokens.data import Converter, contaminated_text, unusable_text
 from domain_tokens.errors import InputError, RunError
 from domain_tokens.hub import prepare_client
+from domain_tokens.interruption import StopRequest
 from domain_tokens.packing import prepare_model
 from domain_tokens.prepared import Prepared, prepare_training_data
 from domain_tokens.prompt import IGNORED_LABEL
@@ -151,6 +153,7 @@ class SftTrainer(Trainer):
     def __init__(self, *args, eval_collator: Collator, **kwargs):
         super().__init__(*args, **kwargs)
         self.eval_collator = eval_collator
+        self.stop: StopRequest | None = None
         self.add_callback(RunTotals())
 
     @property
@@ -178,6 +181,30 @@ class SftTrainer(Trainer):
         if "loss" in logs:
             logs = logs | {"loss": self.totals.loss_since_logged(self.state.global_step)}
         super().log(logs, *args, **kwargs)
+
+    def _maybe_log_save_evaluate(self, *args, **kwargs) -> None:
+        """Called behind every step, and once more at an epoch's end."""
+        super()._maybe_log_save_evaluate(*args, **kwargs)
+        step, steps = self.state.global_step, -(-len(self.train_dataset) // self.args.train_batch_size)
+        ends_epoch = step % steps == 0 and step != self._last_seen_step
+        self._last_seen_step = step
+        # What belongs to an epoch's end is still to come; behind the last step all that is left is to finish.
+        if not ends_epoch and step < self.state.max_steps and self._is_asked_to_stop():
+            if not self.control.should_save:
+                self._save_checkpoint(self.model, trial=None)
+            raise KeyboardInterrupt
+
+    _last_seen_step = 0
+
+    def _is_asked_to_stop(self) -> bool:
+        if self.stop is None or processes.count() == 1:
+            return self.stop is not None and self.stop.is_made
+        asked = torch.tensor(float(self.stop.is_made), device=self.args.device)
+        return bool(self.accelerator.reduce(asked) > 0)  # all or none: a process that goes on alone would wait forever
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)
+        self.accelerator.wait_for_everyone()  # the main process writes last what makes a checkpoint whole
 
     def get_train_dataloader(self) -> DataLoader:
         """Every process gets the same rows: sharded by the library, the last ones of an epoch would be filled up."""
@@ -329,7 +356,8 @@ def train_and_save(
             write_json(output / UNFINISHED, settings)  # from here on the folder is incomplete
         trainer.add_callback(TensorBoardCallback(SummaryWriter(str(output / "runs"))))
     try:
-        trainer.train(resume_from_checkpoint=_last_checkpoint(output) if resume else None)
+        with StopRequest(processes.once(tqdm.write)) as trainer.stop:
+            trainer.train(resume_from_checkpoint=_last_checkpoint(output) if resume else None)
     except torch.OutOfMemoryError as error:
         raise RunError(
             f"the GPU's memory is full; give micro_batch_tokens, less than {trainer.data_collator.max_tokens} ({error})"
@@ -418,8 +446,15 @@ def _clear_run(output: Path) -> None:
 
 def _last_checkpoint(output: Path) -> str | None:
     """The newest checkpoint that was written to its end; the Trainer writes trainer_state.json last."""
-    whole = [path.parent for path in output.glob("checkpoint-*/trainer_state.json")]
+    whole = [path.parent for path in output.glob("checkpoint-*/trainer_state.json") if _is_whole(path)]
     return str(max(whole, key=lambda path: int(path.name.rpartition("-")[2]))) if whole else None
+
+
+def _is_whole(state: Path) -> bool:
+    try:
+        return "global_step" in json.loads(state.read_text(encoding="utf-8"))
+    except ValueError:  # killed while this was written
+        return False
 
 
 def describe(tokenizer, train: Prepared, val: Prepared, left_out: dict[str, Any], inject_facts: bool) -> str:

@@ -157,7 +157,12 @@ def _run_script(command: list[str]) -> int:
     context.set_forkserver_preload(["domain_tokens.training", "domain_tokens.evaluation", "domain_tokens.sources"])
     process = context.Process(target=_as_main, args=(command,))
     process.start()
-    process.join()
+    try:
+        process.join()
+    except KeyboardInterrupt:  # the step may have something to save first
+        process.terminate()
+        process.join()
+        raise
     return process.exitcode
 
 

@@ -1,0 +1,125 @@
+"""What is killed, stopped or half-written is continued as if nothing had happened."""
+
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import interruptions
+import pytest
+import sft_tulu
+from conftest import read_jsonl
+from interruptions import ROOT
+
+from domain_tokens.kept import KeptAnswers
+
+
+def test_training_that_is_killed_ends_bit_for_bit_the_same(toy_base, toy_data, tmp_path):
+    command = interruptions.training(toy_base["mul_tokens"], toy_data, tmp_path)
+    rng = random.Random(1)
+    compared = interruptions.kill_and_continue(command, tmp_path / "trained", interruptions.trained, 3, rng)
+    assert compared >= 1
+
+
+def test_an_evaluation_that_is_killed_ends_byte_for_byte_the_same(toy_base, tmp_path):
+    command = interruptions.evaluation(toy_base["mul_tokens"], tmp_path)
+    rng = random.Random(2)
+    compared = interruptions.kill_and_continue(command, tmp_path / "evaluated", interruptions.evaluated, 3, rng)
+    assert compared >= 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_asked_to_stop_saves_a_checkpoint_and_says_how_to_go_on(toy_base, toy_data, tmp_path, number):
+    arguments = interruptions.training(toy_base["mul_tokens"], toy_data, tmp_path).arguments
+    arguments += ["save_strategy=no", "eval_strategy=epoch"]
+    whole = interruptions.Command([*arguments, "--output-dir", str(tmp_path / "whole")], tmp_path / "log")
+    whole.finish()
+    running = subprocess.Popen(
+        [sys.executable, *arguments], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    for line in running.stdout:
+        if line.startswith("step     6"):
+            running.send_signal(number)
+            break
+    printed, complaint = running.communicate(timeout=120)
+    assert running.returncode == 1
+    assert "stopping after this step, with a checkpoint" in printed
+    output = tmp_path / "trained"
+    ((checkpoint),) = output.glob("checkpoint-*")
+    last = complaint.splitlines()[-1]
+    assert (
+        last
+        == f"error: interrupted; continue with: uv run python {' '.join(arguments)}".replace(" --resume", "", 1)
+        + " --resume"
+    )
+    assert int(checkpoint.name[11:]) < 40
+    interruptions.Command(arguments, tmp_path / "log").finish()
+    assert interruptions.trained(output) == interruptions.trained(tmp_path / "whole")
+
+
+def test_a_checkpoint_that_was_never_finished_is_not_loaded(toy_base, toy_data, tmp_path, capsys):
+    arguments = interruptions.training(toy_base["mul_tokens"], toy_data, tmp_path).arguments[1:]
+    arguments += ["max_steps=8", "save_total_limit=3"]
+    sft_tulu.main(arguments)
+    output = tmp_path / "trained"
+    weights = (output / "model.safetensors").read_bytes()
+    results = json.loads((output / "tulu_sft_results.json").read_text())
+    settings = {key: results[key] for key in ("condition", "start_weights", "inject_mul_tokens", "config")}
+    (output / "unfinished_run.json").write_text(json.dumps(settings))
+    (output / "tulu_sft_results.json").unlink()
+    state = output / "checkpoint-8/trainer_state.json"
+    state.write_text(state.read_text()[:-200])  # killed while writing it
+    (output / "checkpoint-8/model.safetensors").write_bytes(b"half")
+    shutil.copytree(output / "checkpoint-8", output / "checkpoint-9")
+    (output / "checkpoint-9/trainer_state.json").unlink()
+    capsys.readouterr()
+    sft_tulu.main(arguments)
+    printed = capsys.readouterr().out
+    assert "step     6 of 8" in printed
+    assert "step     3 of 8" not in printed
+    assert (output / "model.safetensors").read_bytes() == weights
+
+
+def test_kept_answers_survive_half_a_line(tmp_path):
+    kept = KeptAnswers(tmp_path, "gsm8k")
+    kept.begin({"eval_version": 1}, resume=False)
+    with kept:
+        kept.add({"id": "a", "reply": "ü"})
+        kept.add({"id": "b"})
+    kept.own.write_bytes(kept.own.read_bytes() + b'{"id": "c", "reply": "\xc3')
+    (tmp_path / "gsm8k_unfinished-1.jsonl").write_text('{"id": "d"}\n')
+    again = KeptAnswers(tmp_path, "gsm8k")
+    again.begin({"eval_version": 1}, resume=True)
+    assert [row["id"] for row in again.rows()] == ["a", "b", "d"]
+    with again:
+        again.add({"id": "e"})
+    assert [row["id"] for row in again.rows()] == ["a", "b", "e", "d"]
+    assert read_jsonl(kept.own)[0]["reply"] == "ü"
+    again.begin({"eval_version": 1}, resume=False)
+    assert again.rows() == []
+    again.remove()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_worker_that_dies_ends_the_run_with_an_error(toy_base, toy_data, tmp_path):
+    arguments = interruptions.training(toy_base["mul_tokens"], toy_data, tmp_path).arguments
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    running = subprocess.Popen(
+        [*launch, *arguments, "max_steps=100000", "save_strategy=no"], cwd=ROOT, stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+    try:
+        for line in running.stdout:
+            if line.startswith("step     3"):
+                break
+        workers = subprocess.run(["pgrep", "-P", str(running.pid)], capture_output=True, text=True, check=True)
+        subprocess.run(["kill", "-9", workers.stdout.split()[-1]], check=True)
+        began = time.monotonic()
+        running.communicate(timeout=90)
+        assert running.returncode != 0
+        assert time.monotonic() - began < 90
+    finally:
+        running.kill()
