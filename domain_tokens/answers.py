@@ -7,21 +7,30 @@ from domain_tokens.inject import expand
 from domain_tokens.prompt import cut_reply
 
 # 1,234  18.00  .5  3/4  1 1/2, with sign and currency in either order. A minus is a sign only directly in front of
-# its number and not behind an operand ("10-5" ends in 5, "- 5" is a list item), an exponent is no answer ("54 cm^2"),
-# and every match holds a digit ("54, etc..." is 54, not "...").
-_DIGITS = r"(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)"
+# its number and not behind an operand ("10-5" ends in 5, "- 5" is a list item), and every match holds a digit
+# ("54, etc..." is 54, not "...").
 _SIGN = r"(?:(?<![\w)\]%])[-−])?"
-_NUMBER = (
-    rf"(?<!\^)(?:{_SIGN}[$€£]?|[$€£]{_SIGN})"
-    rf"(?:{_DIGITS}[ ][0-9]+/[0-9]+|{_DIGITS}/{_DIGITS}|{_DIGITS}(?:\.[0-9]+)?|(?<![\w.])\.[0-9]+)"
-)
+
+
+def _number(digits: str) -> str:
+    fraction = rf"(?:{digits}[ ][0-9]+/[0-9]+|{digits}/{digits})(?!\.?[0-9])"  # "9/4.5" is no fraction and then a 5
+    return (
+        rf"(?:{_SIGN}[$€£]?|[$€£]{_SIGN})"
+        rf"(?:{fraction}|{digits}(?:\.[0-9]+)?|(?<![\w.])\.[0-9]+)"
+    )
+
+
+# In running text a comma groups thousands or stands between numbers. Where an answer is stated there is one number,
+# and commas in it say nothing, as in lm-evaluation-harness; what is no number ("1.2.3") has no half that is one.
+_NUMBER = _number(r"(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)")
+_STATED = rf"((?>{_number('[0-9,]*[0-9]')}))(?![.,]*[0-9])"
 _MARKUP = r"""[\s*_:"'“‘`$€£\\(\[{]*?(?:\\boxed\{|USD )?"""  # "The answer is: **$18**", "\boxed{18}"
 # "6*9 = 54" is answered with 54: else the same reply would be wrong in plain text and right with a fact token.
 _CALCULATION = rf"(?:{_NUMBER}(?:\s*[-−+*×x÷/]\s*{_NUMBER})+\s*=\s*(?={_NUMBER}))?"
-_LAST_NUMBER = re.compile(_NUMBER)
-_BEHIND_HASHES = re.compile(rf"####\s*({_NUMBER})")
-_BEHIND_HASHES_LENIENT = re.compile(rf"####\s*{_CALCULATION}({_NUMBER})")
-_BEHIND_PHRASE = re.compile(rf"\bthe (?:final )?answer is{_MARKUP}{_CALCULATION}({_NUMBER})", re.IGNORECASE)
+_ANY_NUMBER = re.compile(rf"\^[({{]*[-−]?[0-9.,]+|({_NUMBER})")  # an exponent is no answer: "54 cm^2"
+_BEHIND_HASHES = re.compile(rf"####\s*{_STATED}")
+_BEHIND_HASHES_LENIENT = re.compile(rf"####\s*{_CALCULATION}{_STATED}")
+_BEHIND_PHRASE = re.compile(rf"\bthe (?:final )?answer is{_MARKUP}{_CALCULATION}{_STATED}", re.IGNORECASE)
 
 _LONGEST_NUMBER = 300  # digits; anything longer is a repetition, and int() refuses far longer ones
 
@@ -40,7 +49,7 @@ def extract_answer(text: str, strict: bool = False) -> str | None:
         return None
     if phrases := _BEHIND_PHRASE.findall(text):
         return _plain(phrases[-1])
-    numbers = _LAST_NUMBER.findall(text)
+    numbers = [number for number in _ANY_NUMBER.findall(text) if number]
     return _plain(numbers[-1]) if numbers else None
 
 

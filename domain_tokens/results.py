@@ -17,7 +17,7 @@ from typing import Any
 from domain_tokens.errors import InputError
 
 # Rises with any change of prompt, stop rule or answer pattern: figures of different versions are not compared.
-EVAL_VERSION = 1
+EVAL_VERSION = 2
 
 RECORD_NAME = "domain_tokens.json"
 TULU_RESULTS, GSM8K_SFT_RESULTS = "tulu_sft_results.json", "sft_results.json"

@@ -32,6 +32,14 @@ from domain_tokens import extract_answer, inject, is_correct
         ("10 - 5", "5"),
         ("Answer:\n- 54", "54"),
         ("The area is 54 cm^2.", "54"),
+        ("The volume is 54 cm^{12}.", "54"),
+        ("54 m^-2", "54"),
+        ("7^2 = 49", "49"),
+        ("It is 9/4.5", "4.5"),
+        ("#### 9/4.5", "9"),
+        ("#### 12345,678", "12345678"),
+        ("The answer is 1,2345.", "12345"),
+        ("They are 1,2,3", "3"),
         ("The answer is \\boxed{18}, not 20", "18"),
         ("The answer is `18`, not 20", "18"),
         ("The answer is 6*9 = 54, not 20", "54"),
@@ -49,7 +57,16 @@ def test_extracts_the_answer(reply, expected):
 
 @pytest.mark.parametrize(
     ("reply", "expected"),
-    [("#### 54", "54"), ("#### 5 then #### 6", "5"), ("The answer is 54", None), ("54", None), ("#### none", None)],
+    [
+        ("#### 54", "54"),
+        ("#### 5 then #### 6", "5"),
+        ("The answer is 54", None),
+        ("54", None),
+        ("#### none", None),
+        ("#### 1,2345", "12345"),
+        ("#### 1.2.3", None),
+        ("#### 1.2.3\n#### 4", "4"),
+    ],
 )
 def test_strict_takes_only_what_stands_behind_the_hashes(reply, expected):
     assert extract_answer(reply, strict=True) == expected
@@ -69,6 +86,9 @@ def test_strict_takes_only_what_stands_behind_the_hashes(reply, expected):
         ("#### 3/4", "4", False),
         ("#### 1 1/2", "1.5", True),
         ("#### 1/0", "1", False),
+        ("#### 1,2345", "1", False),
+        ("#### 18.00.5", "18", False),
+        ("So 9/4.5", "5", False),
         ("#### <MUL_6_9_54>", "54", True),
         ("no idea", "54", False),
         ("72", "48/2 = <<48/2=24>>24\n#### 72", True),
