@@ -12,8 +12,10 @@ import time
 from pathlib import Path
 
 import pytest
+import run_gsm8k
 import sample_sft
 from conftest import CONDITIONS, Terminal, read_jsonl
+from lm_harness import FLEXIBLE, STRICT, gsm8k_task, needs_harness
 
 from domain_tokens import is_correct
 from domain_tokens.checkpoints import open_checkpoint
@@ -131,17 +133,71 @@ def test_every_model_knows_seven_times_eight(quickstart, stage, condition, capsy
     assert ("<MUL_7_8_56>" in reply) == (condition == "mul_tokens")
 
 
-def test_everybody_elses_pipeline_says_the_same(quickstart):
+@pytest.mark.parametrize("condition", CONDITIONS)
+def test_everybody_elses_pipeline_gives_the_stored_replies(quickstart, condition):
     from transformers import pipeline
 
     root, _, _ = quickstart
-    folder = str(root / "sft_gsm8k_mul_tokens")
-    said = pipeline("text-generation", model=folder)(
-        [question("What is 7 times 8?")], do_sample=False, max_new_tokens=40
+    stored = read_jsonl(root / f"eval_{condition}/gsm8k_predictions.jsonl")[:10]
+    limit = json.loads((root / f"eval_{condition}/gsm8k_results.json").read_text())["config"]["max_new_tokens"]
+    said = pipeline("text-generation", model=str(root / f"sft_gsm8k_{condition}"))(
+        [question(row["question"]) for row in stored], do_sample=False, max_new_tokens=limit
     )
-    reply = said[0][0]["generated_text"][-1]
-    assert reply["role"] == "assistant"
-    ours = dict(generate_replies(open_checkpoint(folder, None), [question("What is 7 times 8?")], 40, 1))[0]
-    assert reply["content"].strip() == ours.text
-    assert "<MUL_7_8_56>" in ours.text
-    assert is_correct(ours.text, "56")
+    replies = [conversation[0]["generated_text"][-1] for conversation in said]
+    assert {reply["role"] for reply in replies} == {"assistant"}
+    assert [reply["content"].strip() for reply in replies] == [row["reply"] for row in stored]
+    assert len({row["reply"] for row in stored}) > 5
+    assert any("<MUL_" in row["reply"] for row in stored) == (condition == "mul_tokens")
+
+
+@needs_harness
+def test_lm_eval_as_the_readme_shows_it_gives_the_verdicts_of_the_evaluation(quickstart, tmp_path, monkeypatch):
+    root, _, _ = quickstart
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (arguments,) = re.findall(r"^uv run --group agreement lm_eval (.*)", readme, re.MULTILINE)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/gsm8k").symlink_to(root / "data/gsm8k")
+    (tmp_path / "eval").symlink_to(ROOT / "eval")
+    (tmp_path / "outputs").symlink_to(root)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    command = [str(Path(sys.executable).with_name("lm_eval")), *shlex.split(arguments)]
+    shown = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert shown.returncode == 0, shown.stderr[-3000:]
+    model, output = "outputs/sft_gsm8k_mul_tokens", tmp_path / "ours"
+    run_gsm8k.main(["--model-path", model, "--output-dir", str(output), "--dataset-path", "data/gsm8k"])
+
+    ours = read_jsonl(output / "gsm8k_predictions.jsonl")
+    (file,) = Path("outputs/lm_eval").rglob("samples_gsm8k_*.jsonl")
+    samples = read_jsonl(file)
+    assert len(ours) == 200
+    assert 20 < sum(row["correct"] for row in ours) < 180
+    for name, verdict in ((STRICT, "correct_strict"), (FLEXIBLE, "correct")):
+        theirs = sorted((row for row in samples if row["filter"] == name), key=lambda row: row["doc_id"])
+        for sample, row in zip(theirs, ours, strict=True):
+            prompt = sample["arguments"]["gen_args_0"]["arg_0"]
+            assert prompt == f"User: {row['question']}\nAssistant:"
+            assert sample["resps"][0][0].strip() == row["reply"]
+            assert bool(sample["exact_match"]) == row[verdict], row
+
+
+@needs_harness
+def test_lm_eval_gives_the_same_unfinished_replies(quickstart, tmp_path):
+    import torch
+    from lm_eval import simple_evaluate
+
+    root, _, _ = quickstart
+    model = ["--model-path", str(root / "sft_gsm8k_baseline"), "--output-dir", str(tmp_path)]
+    run_gsm8k.main([*model, "--dataset-path", str(root / "data/gsm8k"), "max_new_tokens=30"])
+    ours = read_jsonl(tmp_path / "gsm8k_predictions.jsonl")
+    assert 20 < sum(row["finished"] for row in ours) < 180
+    task, manager = gsm8k_task(read_jsonl(root / "data/gsm8k/test.jsonl"))
+    evaluated = simple_evaluate(
+        "hf", {"pretrained": str(root / "sft_gsm8k_baseline")}, [task], task_manager=manager, batch_size=50,
+        device="cuda" if torch.cuda.is_available() else "cpu", gen_kwargs={"max_gen_toks": 30},
+        apply_chat_template=True, bootstrap_iters=0,
+    )  # fmt: skip
+    samples = [sample for sample in evaluated["samples"]["gsm8k"] if sample["filter"] == STRICT]
+    for sample, row in zip(sorted(samples, key=lambda sample: sample["doc_id"]), ours, strict=True):
+        assert sample["resps"][0][0].strip() == row["reply"]
+        assert bool(sample["exact_match"]) == row["correct_strict"], row
