@@ -283,9 +283,12 @@ def make_trainer(checkpoint: Checkpoint, train: Prepared, val: Prepared, config:
             raise InputError(f"{name} is {limits[-1]}, expected at least 1 row at a time, or null for no such limit")
     on_gpu = torch.cuda.is_available() and not wanted.get("use_cpu")
     defaults = {
+        # Processes without GPUs would not find each other otherwise.
+        "use_cpu": processes.count() > 1 and not torch.cuda.is_available(),
         "bf16": on_gpu and torch.cuda.is_bf16_supported(including_emulation=False) and not wanted.get("fp16"),
         "tf32": True if on_gpu and torch.cuda.is_tf32_supported() else None,
         "dataloader_pin_memory": on_gpu,
+        "ddp_find_unused_parameters": False,
         "accelerator_config": {"non_blocking": on_gpu},
     }
     if not len(val):
@@ -302,6 +305,8 @@ def make_trainer(checkpoint: Checkpoint, train: Prepared, val: Prepared, config:
             report_to="none",
             restore_callback_states_from_checkpoint=True,
         )
+        if arguments.world_size != processes.count():
+            raise ValueError(f"{processes.count()} processes were started, but {arguments.world_size} would train")
         arguments._n_gpu = min(arguments.n_gpu, 1)  # one process drives one GPU; `accelerate launch` brings more
         if arguments.max_steps <= 0 and arguments.num_train_epochs <= 0:
             raise ValueError(f"num_train_epochs is {arguments.num_train_epochs}, expected more than 0")
@@ -317,6 +322,8 @@ def make_trainer(checkpoint: Checkpoint, train: Prepared, val: Prepared, config:
             data_collator=collators[0],
             eval_collator=collators[1],
         )
+        if trainer.is_fsdp_enabled:
+            raise ValueError("FSDP is not tried with this code and may save shards of a model; start without it")
         # Unusable settings show up when these are built; better now than when the folder has been touched.
         trainer.get_train_dataloader()
         if len(val):
