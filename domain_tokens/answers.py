@@ -22,11 +22,14 @@ def _number(digits: str) -> str:
 
 # In running text a comma groups thousands or stands between numbers. Where an answer is stated there is one number,
 # and commas in it say nothing, as in lm-evaluation-harness; what is no number ("1.2.3") has no half that is one.
-_NUMBER = _number(r"(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)")
+_GROUPED = r"(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)"
+_NUMBER = _number(_GROUPED)
 _STATED = rf"((?>{_number('[0-9,]*[0-9]')}))(?![.,]*[0-9])"
 _MARKUP = r"""[\s*_:"'“‘`$€£\\(\[{]*?(?:\\boxed\{|USD )?"""  # "The answer is: **$18**", "\boxed{18}"
 # "6*9 = 54" is answered with 54: else the same reply would be wrong in plain text and right with a fact token.
-_CALCULATION = rf"(?:{_NUMBER}(?:\s*[-−+*×x÷/]\s*{_NUMBER})+\s*=\s*(?={_NUMBER}))?"
+# Of its operands 3/4 is two: a text of many slashes could else be read in more ways than there is time to try.
+_OPERAND = rf"(?:{_SIGN}[$€£]?|[$€£]{_SIGN})(?:{_GROUPED}(?:[ ][0-9]+/[0-9]+|\.[0-9]+)?|(?<![\w.])\.[0-9]+)"
+_CALCULATION = rf"(?:{_OPERAND}(?:\s*[-−+*×x÷/]\s*{_OPERAND})+\s*=\s*(?={_NUMBER}))?"
 _ANY_NUMBER = re.compile(rf"\^[({{]*[-−]?[0-9.,]+|({_NUMBER})")  # an exponent is no answer: "54 cm^2"
 _BEHIND_HASHES = re.compile(rf"####\s*{_STATED}")
 _BEHIND_HASHES_LENIENT = re.compile(rf"####\s*{_CALCULATION}{_STATED}")

@@ -3,12 +3,14 @@
 import hashlib
 import json
 import logging
+import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -20,13 +22,15 @@ from transformers.activations import GELUTanh, NewGELUActivation
 from transformers.utils import logging as transformers_logging
 
 from domain_tokens.config import CONDITIONS
-from domain_tokens.errors import InputError
+from domain_tokens.errors import InputError, RunError
 from domain_tokens.prompt import CHAT_TEMPLATE
 from domain_tokens.results import RECORD_NAME, read_json, shown_path, shown_source, write_json
 from domain_tokens.tokens import FACT_TOKENS, GPT2_FIRST_FACT_ID, is_gpt2_vocabulary
 
 # Said when two checkpoints are written within a second; their numbers order them anyway.
 logging.getLogger("transformers.trainer_utils").setLevel(logging.ERROR)
+# Said of a model type it does not know, and then it raises an error.
+logging.getLogger("transformers.configuration_utils").setLevel(logging.ERROR)
 # What is missing or does not fit when a model is loaded becomes one error here, in place of a table.
 # (A filter: that module takes its logger's level for a sign to check how layers are sharded.)
 logging.getLogger("transformers.modeling_utils").addFilter(lambda record: "LOAD REPORT" not in record.getMessage())
@@ -70,8 +74,7 @@ def open_checkpoint(path: str, condition: str | None, dtype: torch.dtype = torch
             folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
         )
     except Exception as error:  # whatever a foreign config.json can make the library stumble over
-        reason = " ".join(str(error).split())[:300]
-        raise InputError(f"model folder {path} cannot be loaded ({type(error).__name__}: {reason})") from error
+        raise InputError(f"model folder {path} cannot be loaded ({reason(error)}); export or fetch it again") from error
     if absent := missing_weights(report):
         raise InputError(f"model folder {path} lacks weights, {absent[0]} among {len(absent)}; export it again")
     verify_vocabulary(tokenizer, model, path, condition)
@@ -82,6 +85,14 @@ def open_checkpoint(path: str, condition: str | None, dtype: torch.dtype = torch
         tokenizer.pad_token = tokenizer.eos_token
     model.generation_config = _plain_generation(tokenizer)
     return Checkpoint(shown_path(folder), model, tokenizer, condition, lineage, weights)
+
+
+def reason(error: Exception) -> str:
+    """Why a library could not read a model, in a line."""
+    text = " ".join(str(error).split())
+    if "trust_remote_code" in text:
+        return "it is a model of its own code, which is never run"
+    return f"{type(error).__name__}: {text[:300]}"
 
 
 def fuse_activations(model) -> None:
@@ -144,12 +155,14 @@ def peak_memory(device: torch.device) -> dict[str, int | None]:
 def weights_digest(folder: Path) -> str:
     """sha256 over the safetensors files a folder is loaded from: which weights a figure belongs to."""
     if not folder.is_dir():
-        raise InputError(f"model folder {folder} does not exist; scripts/prepare_base.py makes a start model")
+        what = "is a file" if folder.is_file() else "does not exist"
+        raise InputError(f"model folder {folder} {what}; scripts/prepare_base.py makes a start model")
     if not (folder / "config.json").is_file():
         raise InputError(f"model folder {folder} holds no config.json, so it is no model; check the path")
     files = [folder / "model.safetensors"]
     if not files[0].is_file():
         files = sorted(folder.glob("model-*-of-*.safetensors"))
+        _check_index(folder, {file.name for file in files})
     if not files:
         raise InputError(
             f"model folder {folder} holds no model.safetensors (pickled weights are never loaded); "
@@ -163,16 +176,34 @@ def weights_digest(folder: Path) -> str:
     return digest.hexdigest()
 
 
+def _check_index(folder: Path, shards: set[str]) -> None:
+    """The index may only lead to the shards beside it: not out of the folder, and not to a pickle."""
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        return
+    named = read_json(index).get("weight_map")
+    named = set(map(str, named.values())) if isinstance(named, dict) else set()
+    if named != shards:
+        what = f"names {min(named - shards)}" if named - shards else f"does not name {min(shards - named)}"
+        raise InputError(
+            f"model folder {folder}: {index.name} {what}, expected the files beside it; fetch or export the model again"
+        )
+
+
 def save_checkpoint(folder: Path, model, tokenizer, condition: str, lineage: list[dict[str, Any]]) -> None:
     """Write weights, tokenizer with chat template and record; whole files under temporary names, then renamed."""
     temporary = folder / ".writing"
     model.generation_config = _plain_generation(tokenizer)
-    model.save_pretrained(temporary)
-    tokenizer.save_pretrained(temporary)
-    write_json(temporary / RECORD_NAME, {"condition": condition, "lineage": lineage})
-    for file in sorted(temporary.iterdir(), key=lambda file: file.name == RECORD_NAME):  # the record last
-        file.replace(folder / file.name)
-    temporary.rmdir()
+    try:
+        model.save_pretrained(temporary)
+        tokenizer.save_pretrained(temporary)
+        write_json(temporary / RECORD_NAME, {"condition": condition, "lineage": lineage})
+        for file in sorted(temporary.iterdir(), key=lambda file: file.name == RECORD_NAME):  # the record last
+            file.replace(folder / file.name)
+    except (SafetensorError, OSError) as error:
+        raise RunError(f"{folder}: the model cannot be written ({error}); make room, then --resume") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def verify_vocabulary(tokenizer, model, path: str | Path, condition: str = "baseline") -> None:
@@ -225,7 +256,10 @@ def _condition(folder: Path, wanted: str | None) -> tuple[str, list[dict[str, An
     if not isinstance(lineage, list) or not lineage or not all(map(_is_stage, lineage)):
         raise InputError(f"{folder / RECORD_NAME} has no lineage of stages, each with its name; make the model again")
     if wanted not in (None, condition):
-        raise InputError(f"--condition {wanted} contradicts {folder}, which is a {condition} model")
+        raise InputError(
+            f"--condition {wanted} contradicts {folder}, which is a {condition} model; give "
+            f"--condition {condition}, or another model"
+        )
     return condition, lineage
 
 

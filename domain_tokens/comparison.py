@@ -199,6 +199,8 @@ def _read(folder: Path, name: str, condition: str) -> Evaluation:
         raise InputError(
             f"{folder} holds a {results.get('condition')} evaluation, expected {condition}; check the two folders"
         )
+    if not isinstance(results.get("config"), dict):
+        raise InputError(f"{folder / name}_results.json has no config; run the evaluation again with --overwrite")
     path = folder / f"{name}_predictions.jsonl"
     if not path.is_file():
         raise InputError(f"{path} is missing; run the evaluation again with --overwrite")

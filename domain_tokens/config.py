@@ -6,6 +6,7 @@ Every value stands in the YAML; there is no second copy of a recipe here. An ove
 
 import dataclasses
 import re
+import reprlib
 import types
 import typing
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ import yaml
 
 from domain_tokens.errors import InputError, nearest
 from domain_tokens.prompt import LOSS_ON
-from domain_tokens.results import without_home
+from domain_tokens.results import shown_path, without_home
 
 CONDITIONS = ("baseline", "mul_tokens")
 STAGES = ("pretrained", "sft_tulu", "sft_gsm8k")
@@ -189,7 +190,7 @@ class Loaded:
 
     def as_yaml(self) -> str:
         """The resolved config as YAML that loads again, each overridden value marked."""
-        lines = [f"# resolved from {self.path}"]
+        lines = [f"# resolved from {shown_path(self.path)}"]
         for key, value in self.as_dict().items():
             if isinstance(value, dict):
                 lines.append(f"{key}:" if value else f"{key}: {{}}")
@@ -211,11 +212,13 @@ def load(path: str | Path, kind: type, overrides: list[str] = (), flags: dict[st
     for override in overrides:
         key, separator, text = override.partition("=")
         if not separator or not key:
-            raise InputError(f"override {override!r} is not key=value, for example global_batch_size=16")
+            raise InputError(f"override {_short(override)} is not key=value, expected something like seed=16")
         try:
-            overridden[_full_key(key, known)] = yaml.load(text, Loader=_Loader)
+            overridden[_full_key(key, known)] = _parse(text)
         except yaml.YAMLError:
-            raise InputError(f"override {override!r}: {text!r} is not a YAML value") from None
+            raise InputError(
+                f"override {_short(override)}: {_short(text)} is not a YAML value; put it into quotes"
+            ) from None
     overridden |= {key: value for key, value in (flags or {}).items() if value is not None}
     for key, value in overridden.items():
         _set(values, key, value)
@@ -225,6 +228,15 @@ def load(path: str | Path, kind: type, overrides: list[str] = (), flags: dict[st
                 block[key] = without_home(block[key])
     config = _build(kind, values, str(path), "")
     return Loaded(config, str(path), frozenset(overridden))
+
+
+_repr = reprlib.Repr()
+_repr.maxlevel, _repr.maxstring, _repr.maxother = 3, 200, 200
+
+
+def _short(value: Any) -> str:
+    """A value for a message: a few letters of YAML can stand for more than fits into memory when written out."""
+    return _repr.repr(value)
 
 
 class _Loader(yaml.SafeLoader):
@@ -252,13 +264,23 @@ _Loader.add_implicit_resolver(
 )
 
 
+def _parse(text: str) -> Any:
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError:
+        raise
+    except Exception as error:  # dates and numbers that are none, tags on the wrong thing, nesting without end
+        raise yaml.YAMLError(str(error)) from error
+
+
 def _read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise InputError(f"config {path} does not exist; expected a YAML file such as those in the configs folders")
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise InputError(f"config {path} {what}; expected a YAML file such as those in the configs folders")
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"config {path} is not readable YAML: {error}") from None
+        values = _parse(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"config {path} is not readable YAML: {error}; mend it") from None
     if not isinstance(values, dict):
         found = "empty" if values is None else f"a {type(values).__name__}"
         raise InputError(f"config {path} is {found}, expected a mapping of keys to values")
@@ -287,10 +309,10 @@ def _full_key(key: str, known: dict[str, set[str]]) -> str:
     if "." not in key and len(full) == 1:
         return next(iter(full))
     if "." not in key and full:
-        raise InputError(f"override {key!r} is ambiguous: {', '.join(sorted(full))}")
+        raise InputError(f"override {key!r} is ambiguous: {', '.join(sorted(full))}; give one of them")
     everything = {name for names in known.values() for name in names} | set(known)
     owner = OWNED_TRAINER_FIELDS.get(key.removeprefix("trainer."))
-    remedy = f": it is decided by {owner}" if owner else nearest(key, everything)
+    remedy = f": it is decided by {owner}" if owner else nearest(key, everything) or "; its file shows those it has"
     raise InputError(f"override {key!r} is not a key of this config{remedy}")
 
 
@@ -306,17 +328,18 @@ def _set(values: dict[str, Any], key: str, value: Any) -> None:
 
 def _build(kind: type, values: Any, path: str, prefix: str) -> Any:
     if not isinstance(values, dict):
-        raise InputError(f"config {path}: {prefix.rstrip('.')} is {values!r}, expected a block of keys")
+        raise InputError(f"config {path}: {prefix.rstrip('.')} is {_short(values)}, expected a block of keys")
     fields = {item.name: item for item in dataclasses.fields(kind)}
     for key in values:
         if key not in fields:
-            raise InputError(f"config {path}: unknown key {prefix}{key}{nearest(str(key), fields)}")
+            remedy = nearest(str(key), fields) or f"; known are {', '.join(fields)}"
+            raise InputError(f"config {path}: unknown key {prefix}{key}{remedy}")
     required = [
         name for name, item in fields.items()
         if item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
     ]  # fmt: skip
     if missing := [name for name in required if name not in values]:
-        raise InputError(f"config {path}: missing key {prefix}{missing[0]}")
+        raise InputError(f"config {path}: missing key {prefix}{missing[0]}; add it")
     built = {}
     for key, value in values.items():
         expected = fields[key].type
@@ -324,7 +347,7 @@ def _build(kind: type, values: Any, path: str, prefix: str) -> Any:
             built[key] = _build(expected, value, path, f"{prefix}{key}.")
         elif typing.get_origin(expected) is dict and dataclasses.is_dataclass(inner := typing.get_args(expected)[1]):
             if not isinstance(value, dict):
-                raise InputError(f"config {path}: {prefix}{key} is {value!r}, expected a block of names")
+                raise InputError(f"config {path}: {prefix}{key} is {_short(value)}, expected a block of names")
             for name in value:
                 if not isinstance(name, str):
                     raise InputError(f"config {path}: {prefix}{key} has the name {name!r}, expected text")
@@ -343,15 +366,17 @@ def _checked_trainer(values: Any, path: str) -> dict[str, Any]:
     if values is None:
         return {}
     if not isinstance(values, dict):
-        raise InputError(f"config {path}: trainer is {values!r}, expected a block of TrainingArguments fields")
+        raise InputError(f"config {path}: trainer is {_short(values)}, expected a block of TrainingArguments fields")
     known = _trainer_types()
     for key in values:
         if key in OWNED_TRAINER_FIELDS:
             raise InputError(
-                f"config {path}: trainer.{key} cannot be set: it is decided by {OWNED_TRAINER_FIELDS[key]}"
+                f"config {path}: trainer.{key} cannot be set: it is decided by {OWNED_TRAINER_FIELDS[key]}; "
+                "leave it out"
             )
         if key not in known:
-            raise InputError(f"config {path}: trainer.{key} is no field of TrainingArguments{nearest(str(key), known)}")
+            remedy = nearest(str(key), known) or "; leave it out"
+            raise InputError(f"config {path}: trainer.{key} is no field of TrainingArguments{remedy}")
     return {key: _typed(value, known[key], f"config {path}: trainer.{key}") for key, value in values.items()}
 
 
@@ -367,7 +392,7 @@ def _typed(value: Any, expected: Any, where: str) -> Any:
     if expected == list[str]:
         if isinstance(value, list) and all(isinstance(item, str) for item in value):
             return value
-        raise InputError(f"{where} is {value!r}, expected a list of texts")
+        raise InputError(f"{where} is {_short(value)}, expected a list of texts")
     options = typing.get_args(expected) if isinstance(expected, types.UnionType) else (expected,)
     if not all(option in (int, float, str, bool, types.NoneType) for option in options):
         return value
@@ -376,9 +401,9 @@ def _typed(value: Any, expected: Any, where: str) -> Any:
     if type(value) is int and float in options:
         return float(value)
     names = " or ".join("null" if option is types.NoneType else option.__name__ for option in options)
-    raise InputError(f"{where} is {value!r}, expected {names}")
+    raise InputError(f"{where} is {_short(value)}, expected {names}")
 
 
 def _check(key: str, value: Any, holds: bool, expected: str) -> None:
     if not holds:
-        raise InputError(f"{key} is {value!r}, expected {expected}")
+        raise InputError(f"{key} is {_short(value)}, expected {expected}")

@@ -7,6 +7,7 @@ split asked for is ever opened.
 import gzip
 import hashlib
 import json
+import logging
 import mmap
 import random
 import re
@@ -35,6 +36,7 @@ VALIDATION_LIMIT = 5  # at most one usable row in five validates, however small 
 
 _SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".parquet")
 BAR_DELAY = 3  # seconds; what is quicker needs no bar
+_LONGEST_TEXT = 1_000_000  # characters; a longer one is no conversation, and would take gigabytes to tokenise
 _CHUNK = 2000  # rows checked at a time by one process
 _SUBSETS = {"openai/gsm8k": "main"}  # of datasets that the Hub has in several
 NO_LABEL = "-"  # in place of the id or source of a row that has none
@@ -144,7 +146,7 @@ def check_rows(rows: Rows, convert: Callable[[Row], Any]) -> tuple[array, dict[s
     if not usable or bad > UNUSABLE_LIMIT * len(rows):
         raise InputError(
             f"{rows.origin}: {bad} of {len(rows)} rows cannot be used (at most {UNUSABLE_LIMIT:.0%} may be): "
-            + (unusable_text(unusable) or "the file holds no rows")
+            + (f"{unusable_text(unusable)}; mend or leave out such rows" if bad else "it holds no rows; fetch it again")
         )
     return usable, unusable
 
@@ -284,6 +286,8 @@ _RESERVED = re.compile("|".join(map(re.escape, ("<|endoftext|>", *FACT_TOKENS)))
 
 
 def _check_text(text: str) -> None:
+    if len(text) > _LONGEST_TEXT:
+        raise UnusableRow(f"text of more than {_LONGEST_TEXT:,} characters")
     try:
         text.encode()
     except UnicodeEncodeError:  # half of a surrogate pair, which JSON can spell and no tokenizer reads
@@ -340,7 +344,7 @@ def _open_jsonl(path: Path) -> Rows:
         except UnicodeDecodeError:
             raise UnusableRow("not UTF-8") from None
         except (ValueError, RecursionError):  # ValueError also for an integer of thousands of digits
-            raise UnusableRow("broken JSON") from None
+            raise UnusableRow("broken JSON, where one JSON object a line is expected") from None
         if not isinstance(row, dict):
             raise UnusableRow("not a JSON object")
         return row
@@ -351,6 +355,9 @@ def _open_jsonl(path: Path) -> Rows:
 def _open_parquet(paths: list[Path]) -> Rows:
     import datasets
     import pyarrow
+
+    # What it says of a broken file before it raises an error.
+    logging.getLogger("datasets.packaged_modules.parquet").setLevel(logging.CRITICAL)
 
     digest = hashlib.sha256()
     for path in paths:

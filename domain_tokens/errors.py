@@ -1,11 +1,25 @@
 """Two kinds of failure, each one line on stderr and an exit code: 2 for what the user gave, 1 for what happened."""
 
+import errno
 import os
+import re
 import sys
+import threading
 from collections.abc import Callable
 from difflib import get_close_matches
 
 from domain_tokens.interruption import continuing_command, terminate_like_interrupt
+from domain_tokens.tables import shown_text
+
+_REMEDIES = {
+    errno.ENOSPC: "make room, then give the same command again",
+    errno.EDQUOT: "make room, then give the same command again",
+    errno.ENAMETOOLONG: "give a shorter one",
+    errno.EACCES: "check who may read and write there, or choose another place",
+    errno.EPERM: "check who may read and write there, or choose another place",
+    errno.EROFS: "choose another place",
+}
+_UNDO: list[Callable[[], None]] = []
 
 
 class InputError(Exception):
@@ -23,6 +37,7 @@ def run(main: Callable[[], None], can_resume: bool = False) -> None:
     """
     _open_streams()
     terminate_like_interrupt()
+    threading.excepthook = _thread_failed
     try:
         main()
     except InputError as error:
@@ -30,20 +45,70 @@ def run(main: Callable[[], None], can_resume: bool = False) -> None:
     except BrokenPipeError:  # whoever read the output has gone (`| head`), and nobody is left to tell
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except (RunError, OSError) as error:
+    except RunError as error:
         _exit(1, error)
+    except OSError as error:
+        _exit(2 if error.errno == errno.ENAMETOOLONG else 1, explained(error))
     except KeyboardInterrupt:
         _exit(1, f"interrupted; continue with: {continuing_command()}" if can_resume else "interrupted")
 
 
+def on_failure(undo: Callable[[], None]) -> None:
+    """Have `undo` called before a run that fails ends, to take back what it had begun."""
+    _UNDO.append(undo)
+
+
+def explained(error: OSError) -> str:
+    """What the system says, of which file, and what to do."""
+    if error.errno is None:
+        return str(error)
+    where = f"{error.filename}: " if error.filename is not None else ""
+    return f"{where}{error.strerror}; {_REMEDIES.get(error.errno, 'mend that, then give the same command again')}"
+
+
 def one_line_usage_errors(parser):
-    """Make an argument parser raise InputError instead of printing its whole usage. Returns the parser."""
+    """Make an argument parser raise InputError instead of printing its whole usage. Returns the parser.
+
+    It also refuses, in the same words for every script, what no flag takes: empty values and impossible seeds.
+    """
 
     def raise_input_error(message: str) -> None:
         raise InputError(f"{message}; {parser.prog} --help shows what it takes")
 
+    def strictly(parse):
+        def parse_args(argv: list[str] | None):
+            _check_words(parser, sys.argv[1:] if argv is None else argv)
+            args = parse(argv)
+            _check_values(parser, args)
+            return args
+
+        return parse_args
+
     parser.error = raise_input_error
+    for name in ("parse_args", "parse_intermixed_args"):
+        setattr(parser, name, strictly(getattr(parser, name)))
     return parser
+
+
+def _check_words(parser, words: list[str]) -> None:
+    """Said before parsing: a misspelt flag would be reported as the absence of the right one."""
+    known = {"--help", *re.findall(r"--[\w-]+", parser.format_usage())}
+    for word in words:
+        if re.search("[\ud800-\udfff]", word):  # how Python spells bytes that are no letter
+            parser.error(f"{word!a} is not valid UTF-8 text")
+    for word in words[: words.index("--")] if "--" in words else words:
+        flag = word.partition("=")[0]
+        if re.fullmatch(r"--[\w-]+", flag) and flag not in known:
+            parser.error(f"unrecognized arguments: {flag}{nearest(flag, known)}")
+
+
+def _check_values(parser, args) -> None:
+    for name, value in vars(args).items():
+        if value == "":
+            parser.error(f"--{name.replace('_', '-')} is empty")
+    seed = getattr(args, "seed", None)
+    if seed is not None and not 0 <= seed < 2**32:
+        raise InputError(f"--seed is {seed}, expected 0 to {2**32 - 1}")
 
 
 def nearest(word: str, known) -> str:
@@ -61,6 +126,14 @@ def _open_streams() -> None:
     sys.stdout.reconfigure(errors="backslashreplace")
 
 
+def _thread_failed(failure) -> None:
+    """TensorBoard writes in a thread of its own. A full disk then fails in the main one too, and is told once."""
+    if not issubclass(failure.exc_type, OSError):
+        threading.__excepthook__(failure)
+
+
 def _exit(code: int, message: object) -> None:
-    sys.stderr.write(f"error: {' '.join(str(message).split())}\n")
+    for undo in reversed(_UNDO):
+        undo()
+    sys.stderr.write(f"error: {shown_text(' '.join(str(message).split()))}\n")
     sys.exit(code)

@@ -20,9 +20,10 @@ from domain_tokens.results import (
     PROBES_EVAL,
     claim_folder,
     environment,
+    json_text,
+    jsonl_text,
     unfinished_evaluation,
-    write_json,
-    write_jsonl,
+    write_files,
 )
 from domain_tokens.usage import fact_usage
 
@@ -216,9 +217,10 @@ def evaluate(
         "environment": environment(device_name(device)),
     }
     if is_main:
-        (output / f"{name}_results.json").unlink(missing_ok=True)  # from here on the evaluation is incomplete
-        write_jsonl(output / f"{name}_predictions.jsonl", rows)
-        write_json(output / f"{name}_results.json", results)
+        write_files({
+            output / f"{name}_predictions.jsonl": jsonl_text(rows).encode(),
+            output / f"{name}_results.json": json_text(results).encode(),
+        })  # fmt: skip
         kept.remove()
     return results
 

@@ -12,6 +12,8 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from domain_tokens.results import write_files
+
 # Okabe & Ito (2008): told apart by colour-blind readers too.
 COLORS = {"baseline": "#0072b2", "mul_tokens": "#d55e00"}
 WRONG, RIGHT = COLORS["mul_tokens"], "#56b4e9"
@@ -131,9 +133,9 @@ def _columns(points: Sequence[Sequence[float]]) -> tuple[list[float], list[float
 
 
 def save(figure: Figure, path: Path) -> Path:
-    temporary = path.with_name(f".{path.name}.writing")
-    figure.savefig(temporary, dpi=150, format="png")
-    temporary.replace(path)
+    image = io.BytesIO()
+    figure.savefig(image, dpi=150, format="png")
+    write_files({path: image.getvalue()})
     return path
 
 

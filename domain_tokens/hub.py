@@ -22,6 +22,7 @@ from huggingface_hub.utils import HFValidationError, validate_repo_id
 from huggingface_hub.utils._http import hf_request_event_hook
 
 from domain_tokens.errors import InputError, RunError
+from domain_tokens.tables import shown_text
 
 _AGAIN = "give the same command again"
 LOG_IN = "log in with `uv run hf auth login` or set HF_TOKEN"
@@ -113,7 +114,7 @@ class _Notes(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         text = " ".join(re.sub(r"https?://\S+", "the Hub", record.getMessage()).split())
-        self.say(f"  {_without_token(text)}")
+        self.say(f"  {shown_text(_without_token(text))}")
 
 
 def _chain(error: BaseException) -> list[BaseException]:
@@ -135,7 +136,7 @@ def _explained(error: BaseException) -> str:
     for link in chain:
         if isinstance(link, HfHubHTTPError):
             return _without_token(_answer(link))
-        if isinstance(link, OfflineModeIsEnabled):
+        if OfflineModeIsEnabled.__name__ in f"{type(link).__name__} {link}":  # datasets cuts the chain there
             return "HF_HUB_OFFLINE is set, so the Hub is not asked; unset it"
     for link in chain:
         if isinstance(link, httpx2.ConnectError):

@@ -8,7 +8,7 @@ division to its left) makes a product untouchable. What is doubtful is left alon
 import re
 from collections import Counter
 
-from domain_tokens.tokens import FACT_PATTERN, PRODUCT_OF_TOKEN, fact_token
+from domain_tokens.tokens import FACT_PATTERN, FACT_TOKENS, PRODUCT_OF_TOKEN, fact_token
 
 _GAP = r"[^\S\r\n]*"  # a line break ends a product: "3\n* 4" is a number and a list item
 _FACT = rf"(?:{FACT_PATTERN.pattern})"
@@ -48,12 +48,26 @@ _CALCULATION_BEFORE = re.compile(r"[=+\-−*×/÷(]\Z")
 _EQUALS = re.compile(rf"{_GAP}=(?!=)")
 _ARTICLE_BEFORE = re.compile(r"\b(?:a|an|the)\Z", re.IGNORECASE)
 
+_SHORT_PIECE = re.compile(r"[^>]{0,64}>|[^>]{1,64}")  # every closing bracket ends one
+_FACT_AT_END = re.compile(rf"{_FACT}\Z")
+_LONGEST_TOKEN = max(map(len, FACT_TOKENS))
+
 _WINDOW = 32  # characters of context the anchored patterns need; slicing keeps the whole pass linear
 
 
 def expand(text: str) -> str:
-    """Write each fact token as its product: `expand("It is <MUL_6_9_54>.") == "It is 54."`"""
-    return FACT_PATTERN.sub(lambda match: str(PRODUCT_OF_TOKEN[match[0]]), text)
+    """Write each fact token as its product: `expand("It is <MUL_6_9_54>.") == "It is 54."`
+
+    Idempotent, linear in len(text): a product may complete a further token, `<MUL_<MUL_1_1_1>_1_1>`.
+    """
+    done: list[str] = []
+    for piece in _SHORT_PIECE.findall(text):
+        while done and len(piece) < _LONGEST_TOKEN:
+            piece = done.pop() + piece
+        if match := _FACT_AT_END.search(piece, max(0, len(piece) - _LONGEST_TOKEN)):
+            piece = f"{piece[: match.start()]}{PRODUCT_OF_TOKEN[match[0]]}"
+        done += piece[:-_LONGEST_TOKEN], piece[-_LONGEST_TOKEN:]
+    return "".join(done)
 
 
 def inject(text: str, strict: bool = False) -> str:

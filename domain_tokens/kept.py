@@ -43,8 +43,12 @@ class KeptAnswers:
         self.file.close()
 
     def add(self, row: dict[str, Any]) -> None:
-        self.file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
-        self.file.flush()
+        try:
+            self.file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+            self.file.flush()
+        except OSError as error:
+            error.filename = str(self.own)  # a full disk does not say where
+            raise
 
     def remove(self) -> None:
         """The answers first: without the mark nothing would ask for them."""

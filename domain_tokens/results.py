@@ -10,11 +10,12 @@ import platform
 import re
 import subprocess
 from collections.abc import Iterable
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from domain_tokens.errors import InputError
+from domain_tokens.errors import InputError, on_failure
 
 # Rises with any change of prompt, stop rule or answer pattern: figures of different versions are not compared.
 EVAL_VERSION = 2
@@ -74,30 +75,53 @@ def shown_source(source: str) -> str:
 
 
 def write_json(path: Path, value: Any) -> None:
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    write_text(path, json_text(value))
 
 
 def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    write_text(path, jsonl_text(rows))
+
+
+def json_text(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
+def jsonl_text(rows: Iterable[dict[str, Any]]) -> str:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write the whole file or leave the old one: temporary name, flush to disk, rename."""
-    temporary = path.with_name(f".{path.name}.writing")
+    write_files({path: text.encode()})
+
+
+def write_files(files: dict[Path, bytes]) -> None:
+    """Write files that belong together, or leave the old ones: temporary names, flush to disk, rename.
+
+    The last one stands for the whole: it is away while the others change.
+    """
+    temporary = {path: path.with_name(f".{path.name}.writing") for path in files}
     try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        for path, content in files.items():
+            with temporary[path].open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        if len(files) > 1:
+            path.unlink(missing_ok=True)
+        for path in files:
+            temporary[path].replace(path)
+    except OSError as error:
+        error.filename = str(path)  # a full disk does not say where
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        for path in temporary.values():
+            path.unlink(missing_ok=True)
 
 
 def read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError also for a number of thousands of digits
         raise InputError(f"{path} is not readable JSON ({error}); make it again") from None
     if not isinstance(value, dict):
         raise InputError(f"{path} holds a {type(value).__name__}, expected an object; make it again")
@@ -108,7 +132,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     try:
         with path.open(encoding="utf-8") as file:
             return [json.loads(line) for line in file]
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not readable JSONL ({error}); make it again") from None
 
 
@@ -129,15 +153,11 @@ def claim_folder(
     that it was made with the same settings. A run that writes a model (`holds_model`) is refused a folder with any
     other model too, and always the one it is made from.
     """
-    if not str(path):
-        raise InputError("--output-dir is empty, expected a folder")
     if overwrite and resume:
         raise InputError("--resume and --overwrite contradict each other; give one of them")
     folder = Path(path)
     if made_from is not None and folder.resolve() == Path(made_from).expanduser().resolve():
         raise InputError(f"--output-dir {folder} is the model to start from; choose another folder")
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"output {folder} is a file, expected a folder; choose another --output-dir")
     results, unfinished = folder / results_name, folder / unfinished_name
     if not overwrite:
         if results.exists() or unfinished.exists():
@@ -152,13 +172,44 @@ def claim_folder(
             raise InputError(
                 f"{folder} holds another model ({other[0]}); choose another folder, or --overwrite replaces it"
             )
+    make_folder(folder, "--output-dir")
+    return folder, False
+
+
+def make_folder(folder: Path, flag: str) -> None:
+    """Make a folder that will be written to, before anything is done for it. flag: what named it.
+
+    It goes again where the run then fails with nothing in it.
+    """
+    if folder.is_file():
+        raise InputError(f"output {folder} is a file, expected a folder; choose another {flag}")
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
+    on_failure(partial(_remove_empty, new))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):
             raise PermissionError(13, "not writable")
     except OSError as error:
-        raise InputError(f"output {folder} cannot be written ({error.strerror}); choose another --output-dir") from None
-    return folder, False
+        raise InputError(f"output {folder} cannot be written ({error.strerror}); choose another {flag}") from None
+
+
+def output_file(path: str) -> Path:
+    """The file that --output-path names, its folder made. InputError where it must not be written."""
+    file = Path(path)
+    if file.is_dir():
+        raise InputError(f"output {file} is a folder, expected a file such as {file / 'comparison.json'}")
+    if file.name.endswith(("_results.json", "_predictions.jsonl")):
+        raise InputError(f"output {file} has the name of a run's results; choose another --output-path")
+    make_folder(file.parent, "--output-path")
+    return file
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    for folder in folders:
+        try:
+            folder.rmdir()
+        except OSError:  # something is in it, or another process of this run was here first
+            return
 
 
 def _check_same(folder: Path, made_with: dict[str, Any], settings: dict[str, Any]) -> None:

@@ -1,8 +1,7 @@
 """Start models out of Hub ids, local folders, .gguf files and nanoGPT checkpoints, brought to one vocabulary."""
 
 import copy
-import pickle
-import struct
+import warnings
 from pathlib import Path
 
 import torch
@@ -10,7 +9,7 @@ from safetensors import SafetensorError
 from tokenizers import AddedToken
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel, GPT2Tokenizer
 
-from domain_tokens.checkpoints import missing_weights
+from domain_tokens.checkpoints import missing_weights, reason
 from domain_tokens.errors import InputError
 from domain_tokens.hub import hub_errors
 from domain_tokens.prompt import CHAT_TEMPLATE
@@ -40,7 +39,7 @@ def load_source(source: str, tokenizer: str | None = None):
         return load_nanogpt(_file(path)), load_tokenizer(tokenizer or GPT2_HUB_ID)
     if path.suffix == ".gguf":
         return _load_gguf(_file(path), tokenizer)
-    if not path.is_dir() and (source.startswith((".", "/", "~")) or source.count("/") > 1):
+    if _is_missing(source):
         raise InputError(f"source {source} does not exist; expected a Hub id, a model folder, a .gguf or a .pt file")
     loaded_from = str(path) if path.is_dir() else source
 
@@ -61,6 +60,8 @@ def load_tokenizer(source: str):
     vocab, merges = path / "vocab.json", path / "merges.txt"
     if vocab.is_file() and merges.is_file() and not (path / "tokenizer.json").is_file():
         return GPT2Tokenizer(vocab=str(vocab), merges=str(merges))
+    if _is_missing(source):
+        raise InputError(f"tokenizer {source} does not exist; expected a Hub id or a folder")
     tokenizer = _reading(source, lambda: AutoTokenizer.from_pretrained(source, trust_remote_code=False))
     if not tokenizer.is_fast:
         raise InputError(
@@ -72,11 +73,12 @@ def load_tokenizer(source: str):
 def load_nanogpt(path: Path) -> GPT2LMHeadModel:
     """A nanoGPT checkpoint ({"model": weights, "model_args": sizes}) as a transformers GPT-2 with the same logits."""
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        with warnings.catch_warnings(action="ignore"):  # about what is an error in the next moment
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch's advice for a pickled program is to run it
         raise InputError(
-            f"{path} is no checkpoint of plain tensors ({str(error).splitlines()[0]}); save it again"
-        ) from None
+            f"{path} is no checkpoint of plain tensors ({type(error).__name__}), and no other is read; save it again"
+        ) from error
     sizes = checkpoint.get("model_args") or checkpoint.get("config") if isinstance(checkpoint, dict) else None
     needed = ("n_layer", "n_head", "n_embd", "block_size", "vocab_size")
     if not isinstance(sizes, dict) or any(name not in sizes for name in needed) or "model" not in checkpoint:
@@ -185,7 +187,11 @@ def _load_gguf(path: Path, tokenizer: str | None):
     model.load_state_dict(quantised.state_dict())
     if tokenizer is not None:
         return model, load_tokenizer(tokenizer)
-    return model, _reading(str(path), lambda: AutoTokenizer.from_pretrained(folder, gguf_file=name))
+
+    def read():
+        return AutoTokenizer.from_pretrained(folder, gguf_file=name, trust_remote_code=False)
+
+    return model, _reading(str(path), read)
 
 
 def _reading(source: str, read):
@@ -197,8 +203,14 @@ def _reading(source: str, read):
         return read()
     except SafetensorError as error:
         raise InputError(f"source {source} has a broken weights file ({error}); fetch it again") from error
-    except (OSError, ValueError, KeyError, RuntimeError, struct.error) as error:
-        raise InputError(f"source {source} cannot be read ({error})") from error
+    except Exception as error:  # whatever a foreign file can make the libraries stumble over
+        raise InputError(f"source {source} cannot be read ({reason(error)}); check it, or fetch it again") from error
+
+
+def _is_missing(source: str) -> bool:
+    """Is it spelled as no Hub id is, and not here?"""
+    looks_local = source.startswith((".", "/", "~")) or source.count("/") > 1
+    return looks_local and not Path(source).expanduser().is_dir()
 
 
 def _file(path: Path) -> Path:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,10 +15,10 @@ import torch
 from accelerate.data_loader import prepare_data_loader
 from safetensors import SafetensorError
 from torch.utils.data import DataLoader
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.integrations import TensorBoardCallback
+from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import EvalLoopOutput
 
@@ -49,6 +50,7 @@ from domain_tokens.results import (
     write_json,
     write_text,
 )
+from domain_tokens.tables import shown_text
 
 _EVAL_ROWS = 512  # laid out together: enough to fill parts well
 
@@ -161,6 +163,11 @@ class SftTrainer(Trainer):
         # Looked up, not kept: a resume puts a new one, with the saved numbers, in the place of the first.
         return next(callback for callback in self.callback_handler.callbacks if isinstance(callback, RunTotals))
 
+    def _save(self, output_dir=None, state_dict=None):
+        """Without the arguments: a pickle that nobody reads, with the folder's whole path in it."""
+        super()._save(output_dir, state_dict)
+        (Path(output_dir) / TRAINING_ARGS_NAME).unlink()
+
     def get_batch_samples(self, *args, **kwargs):
         batches, tokens = super().get_batch_samples(*args, **kwargs)  # once per optimizer step
         self.totals.tokens = self.totals.tokens + tokens  # a tensor: reading it here would stall a GPU at every step
@@ -263,6 +270,23 @@ class TerminalCallback(TrainerCallback):
         self.bar.close()
 
 
+class NumbersCallback(TensorBoardCallback):
+    """Losses and rates for TensorBoard. Not the arguments, whose text holds the folder's whole path, and so a name."""
+
+    def __init__(self, folder: Path):
+        super().__init__()
+        self.logging_dir = str(folder)
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        pass
+
+    def on_log(self, args, state, control, **kwargs):
+        try:
+            super().on_log(args, state, control, **kwargs)
+        except OSError as error:
+            raise RunError(f"{self.logging_dir}: logs cannot be written ({error}); make room, then --resume") from error
+
+
 def make_trainer(checkpoint: Checkpoint, train: Prepared, val: Prepared, config: SftConfig, output: Path) -> SftTrainer:
     """A Trainer whose optimizer step sees `global_batch_size` rows however many processes and micro-batches."""
     longest = max(int(np.diff(prepared.offsets).max()) for prepared in (train, val) if len(prepared))
@@ -274,7 +298,8 @@ def make_trainer(checkpoint: Checkpoint, train: Prepared, val: Prepared, config:
     wanted = dict(config.trainer)
     if config.global_batch_size % processes.count():
         raise InputError(
-            f"global_batch_size {config.global_batch_size} cannot be split over {processes.count()} processes"
+            f"global_batch_size {config.global_batch_size} cannot be split over {processes.count()} processes; "
+            "give a multiple of them"
         )
     limits = []
     for name in ("per_device_train_batch_size", "per_device_eval_batch_size"):
@@ -331,7 +356,7 @@ def make_trainer(checkpoint: Checkpoint, train: Prepared, val: Prepared, config:
         trainer.create_optimizer_and_scheduler(num_training_steps=100)
         trainer.optimizer = trainer.lr_scheduler = None
     except (ValueError, TypeError, ImportError, OverflowError) as error:
-        raise InputError(f"trainer: {error}") from error
+        raise InputError(f"trainer: {error}; change that setting") from error
     for stock in (ProgressCallback, PrinterCallback):
         trainer.remove_callback(stock)
     if trainer.is_world_process_zero():
@@ -361,7 +386,7 @@ def train_and_save(
         if not (resume and (output / UNFINISHED).exists()):
             _clear_run(output)
             write_json(output / UNFINISHED, settings)  # from here on the folder is incomplete
-        trainer.add_callback(TensorBoardCallback(SummaryWriter(str(output / "runs"))))
+        trainer.add_callback(NumbersCallback(output / "runs"))
     try:
         with StopRequest(processes.once(tqdm.write)) as trainer.stop:
             trainer.train(resume_from_checkpoint=_last_checkpoint(output) if resume else None)
@@ -369,8 +394,12 @@ def train_and_save(
         raise RunError(
             f"the GPU's memory is full; give micro_batch_tokens, less than {trainer.data_collator.max_tokens} ({error})"
         ) from error
-    except SafetensorError as error:
-        raise RunError(f"{output}: weights cannot be written ({error}); make room, then --resume") from error
+    except UnpicklingError as error:  # of what a checkpoint has beside the weights
+        raise InputError(
+            f"{output}: its last checkpoint holds more than plain tensors, and is never loaded; --overwrite starts anew"
+        ) from error
+    except (SafetensorError, OSError) as error:
+        raise RunError(f"{output}: a checkpoint cannot be written ({error}); make room, then --resume") from error
     except RuntimeError as error:
         if "PytorchStreamWriter" not in str(error) and "inline_container" not in str(error):
             raise
@@ -431,10 +460,7 @@ def train_and_save(
     }
     if trainer.is_world_process_zero():
         checkpoint.model.config.use_cache = True
-        try:
-            save_checkpoint(output, checkpoint.model, checkpoint.tokenizer, checkpoint.condition, lineage)
-        except SafetensorError as error:
-            raise RunError(f"{output}: weights cannot be written ({error}); make room, then --resume") from error
+        save_checkpoint(output, checkpoint.model, checkpoint.tokenizer, checkpoint.condition, lineage)
         write_text(output / RESOLVED_CONFIG, loaded.as_yaml())
         results["weights"] = weights_digest(output)
         write_json(output / results_name, results)
@@ -488,9 +514,9 @@ def summary(results: dict[str, Any]) -> str:
 
 
 def marked_example(tokenizer, prepared: Prepared, i: int = 0) -> str:
-    """Row i decoded as the model sees it, the trained part between « and »."""
+    """Row i decoded as the model sees it, the trained part between « and », for a terminal."""
     row = prepared[i]
     ids, trained = row["input_ids"], row["labels"] != IGNORED_LABEL
     borders = [0, *(np.flatnonzero(np.diff(trained)) + 1), len(ids)]
     texts = [(tokenizer.decode(ids[a:b].tolist()), trained[a]) for a, b in itertools.pairwise(borders)]
-    return "".join(f"«{text}»" if is_trained else text for text, is_trained in texts)
+    return shown_text("".join(f"«{text}»" if is_trained else text for text, is_trained in texts))

@@ -18,10 +18,9 @@ from pathlib import Path
 
 from domain_tokens.errors import InputError, nearest, one_line_usage_errors, run
 from domain_tokens.sampling import Sampling
+from domain_tokens.tables import shown_text
 
 FACT_COLOUR = "\033[36m{}\033[0m"
-# What a terminal would obey instead of showing: control characters and changes of the writing direction.
-CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 HISTORY_LINES = 1000
 HELP = """\
 /help          this list
@@ -64,23 +63,12 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     for flag, value in (("--num-samples", args.num_samples), ("--max-new-tokens", args.max_new_tokens)):
         if value is not None and value < 1:
             raise InputError(f"{flag} is {value}, expected at least 1")
-    if not 0 <= args.seed < 2**32:
-        raise InputError(f"--seed is {args.seed}, expected 0 to {2**32 - 1}")
     temperature = None if args.greedy else 0.7 if args.temperature is None else args.temperature
     args.sampling = Sampling(temperature, args.top_k, args.top_p)
     for flag, text in (("--question", args.question), ("--system-prompt", args.system_prompt)):
-        if text is not None:
-            check_text(flag, text)
+        if text is not None and not text.strip():
+            raise InputError(f"{flag} is empty, expected some text")
     return args
-
-
-def check_text(name: str, text: str) -> None:
-    if not text.strip():
-        raise InputError(f"{name} is empty, expected some text")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise InputError(f"{name} is not valid UTF-8 text") from None
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -121,7 +109,7 @@ class Screen:
         from domain_tokens.tokens import show_facts
 
         if self.is_terminal:
-            text = CONTROL.sub(lambda match: ascii(match[0])[1:-1], text)
+            text = shown_text(text)
         if self.as_equations:
             text = show_facts(text, self.mark)
         print(text, end="", flush=True)

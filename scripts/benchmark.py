@@ -53,7 +53,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     if not args.train_data and not args.model_path:
         raise InputError("give --train-data to measure training, --model-path to measure evaluation, or both")
     if bool(args.model_path) != bool(args.questions):
-        raise InputError("--model-path and --questions belong together")
+        raise InputError("--model-path and --questions belong together; give both")
     for name in ("rows", "max_length", "micro_batch_tokens", "max_samples", "max_new_tokens", "batch_size", "repeats"):
         least = {"rows": STEP_ROWS, "max_length": 2}.get(name, 1)
         if getattr(args, name) is not None and getattr(args, name) < least:
@@ -70,16 +70,20 @@ def main(argv: list[str] | None = None) -> None:
 
     if args.device == "cuda" and not torch.cuda.is_available():
         raise InputError("--device is cuda, but there is no GPU here that torch can use; leave it out or give cpu")
+    output = results.output_file(args.output_path) if args.output_path else None
     device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    figures = {"arguments": vars(args), "environment": results.environment(checkpoints.device_name(device))}
+    arguments = {
+        name: results.without_home(value) if isinstance(value, str) else value for name, value in vars(args).items()
+    }
+    figures = {"arguments": arguments, "environment": results.environment(checkpoints.device_name(device))}
     if args.train_data:
         figures["training"] = measure_training(args, device)
     if args.model_path:
         figures["evaluation"] = measure_evaluation(args, device)
     print(json.dumps(figures))
-    if args.output_path:
-        results.write_json(Path(args.output_path), figures)
-        print(f"wrote {args.output_path}")
+    if output:
+        results.write_json(output, figures)
+        print(f"wrote {output}")
     measured = {name: figures[name] for name in ("training", "evaluation") if name in figures}
     if wrong := [name for name, part in measured.items() if not part["agree"]]:
         raise RunError(f"the two sides of {' and '.join(wrong)} do not agree, so their speeds cannot be compared")
@@ -169,6 +173,8 @@ def training_inputs(args: argparse.Namespace):
         model = toy.model(len(tokenizer), tokenizer.eos_token_id)
     else:
         model = GPT2LMHeadModel(GPT2Config(vocab_size=len(tokenizer), resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0))
+    if args.max_length > model.config.n_positions:
+        raise InputError(f"--max-length is {args.max_length}, expected at most the model's {model.config.n_positions}")
     model.loss_type = "ForCausalLM"
     rows = prepared.prepare(iter(conversations), tokenizer, args.max_length, "assistant", inject_facts=False)
     if len(rows) < args.rows:
@@ -255,7 +261,9 @@ def measure_evaluation(args: argparse.Namespace, device) -> dict:
     from domain_tokens.prompt import question
 
     checkpoint = open_checkpoint(args.model_path, None)
-    stock = AutoModelForCausalLM.from_pretrained(args.model_path, dtype=checkpoint.model.dtype)
+    stock = AutoModelForCausalLM.from_pretrained(
+        args.model_path, dtype=checkpoint.model.dtype, use_safetensors=True, trust_remote_code=False
+    )
     stock.generation_config = checkpoint.model.generation_config
     reference = dataclasses.replace(checkpoint, model=stock.eval())
     place(checkpoint, device)

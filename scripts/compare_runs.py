@@ -10,7 +10,7 @@ Example:
 import argparse
 from pathlib import Path
 
-from domain_tokens.errors import InputError, one_line_usage_errors, run
+from domain_tokens.errors import one_line_usage_errors, run
 from domain_tokens.tables import aligned
 
 COLUMNS = (
@@ -34,15 +34,12 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     from domain_tokens import comparison, figures, results
 
-    output = Path(args.output_path)
-    if output.is_dir():
-        raise InputError(f"output {output} is a folder, expected a file such as {output / 'comparison.json'}")
+    output = results.output_file(args.output_path)
     folders = {"baseline": args.baseline_dir, "mul_tokens": args.mul_tokens_dir}
     runs = comparison.read_runs(*([Path(folder) for folder in side] for side in folders.values()))
     rows = comparison.compare(runs, args.seed)
     usage = comparison.token_usage(runs)
 
-    output.parent.mkdir(parents=True, exist_ok=True)
     plots = [figures.save(figures.accuracies(rows), output.with_name(f"{output.stem}_accuracy.png"))]
     if results.PROBES_EVAL in runs:
         tables = comparison.mul_tables(runs[results.PROBES_EVAL])

@@ -7,7 +7,7 @@ Example:
 import argparse
 from pathlib import Path
 
-from domain_tokens.errors import InputError, one_line_usage_errors, run
+from domain_tokens.errors import one_line_usage_errors, run
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -27,12 +27,9 @@ def main(argv: list[str] | None = None) -> None:
     from domain_tokens.tables import readable_size
 
     root = Path(args.experiment)
-    output = Path(args.output_path) if args.output_path else root / layout.REPORT
-    if output.is_dir():
-        raise InputError(f"output {output} is a folder, expected a file such as {output / layout.REPORT}")
-    page = report.render(report.collect(root, args.seeds))
-    output.parent.mkdir(parents=True, exist_ok=True)
-    results.write_text(output, page)
+    experiment = report.collect(root, args.seeds)
+    output = results.output_file(args.output_path or str(root / layout.REPORT))
+    results.write_text(output, report.render(experiment))
     print(f"wrote {output} ({readable_size(output.stat().st_size)}); open it in a browser")
 
 

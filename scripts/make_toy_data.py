@@ -23,8 +23,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--test-problems", type=int, default=200, help="rows of gsm8k/test.jsonl (default: 200)")
     parser.add_argument("--seed", type=int, default=42, help="draws every row (default: 42)")
     args = one_line_usage_errors(parser).parse_args(argv)
-    if min(args.chats, args.problems, args.test_problems) < 1:
-        raise InputError("--chats, --problems and --test-problems must be at least 1")
+    for flag, rows in (("--chats", args.chats), ("--problems", args.problems), ("--test-problems", args.test_problems)):
+        if rows < 1:
+            raise InputError(f"{flag} is {rows}, expected at least 1")
     return args
 
 
@@ -39,9 +40,11 @@ def main(argv: list[str] | None = None) -> None:
         "gsm8k/train.jsonl": train,
         "gsm8k/test.jsonl": test,
     }
-    for name, rows in files.items():
-        (output / name).parent.mkdir(parents=True, exist_ok=True)
-        results.write_jsonl(output / name, rows)
+    results.make_folder(output, "--output-dir")
+    for name in files:
+        results.make_folder((output / name).parent, "--output-dir")
+    results.write_files({output / name: results.jsonl_text(rows).encode() for name, rows in files.items()})
+    for name in files:
         print(f"wrote {output / name}")
 
 

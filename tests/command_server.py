@@ -48,6 +48,7 @@ def fast_uv(folder: Path, environment: Mapping[str, str]) -> Iterator[Path]:
 def serve(address: str) -> None:
     import datasets  # noqa: F401
 
+    import domain_tokens.comparison
     import domain_tokens.evaluation
     import domain_tokens.generation
     import domain_tokens.model_card

@@ -16,6 +16,8 @@ CONDITIONS = ("baseline", "mul_tokens")
 # The same cases every time: whether a commit passes must not be a matter of luck.
 hypothesis.settings.register_profile("fixed", derandomize=True)
 hypothesis.settings.load_profile("fixed")
+# By hand, `--hypothesis-profile=long`: others every time, for hours (see test_fuzzing.py).
+hypothesis.settings.register_profile("long", derandomize=False, max_examples=100_000, deadline=None)
 
 
 @pytest.fixture(scope="session", autouse=True)

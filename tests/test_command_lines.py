@@ -37,7 +37,7 @@ def test_help_comes_at_once_with_an_example_whose_files_exist(path):
     [
         ("sft/sft_tulu.py", "required: --model-path, --output-dir, --condition, --config"),
         ("sft/sft_gsm8k.py --model-path x --output-dir y --condition neither --config z", "invalid choice: 'neither'"),
-        ("sft/sft_gsm8k.py --model-pth x", "required"),
+        ("sft/sft_gsm8k.py --model-pth x", "unrecognized arguments: --model-pth (did you mean --model-path?)"),
         ("eval/run_gsm8k.py --output-dir y", "required: --model-path"),
         (
             "scripts/compare_runs.py --baseline-dir none --mul-tokens-dir none --output-path x.json",
@@ -45,7 +45,7 @@ def test_help_comes_at_once_with_an_example_whose_files_exist(path):
         ),
         ("scripts/check_contamination.py --questions x", "required: --train-data"),
         ("scripts/run_experiment.py --config none.yaml", "config none.yaml does not exist"),
-        ("scripts/make_toy_data.py --output-dir x --chats 0", "must be at least 1"),
+        ("scripts/make_toy_data.py --output-dir x --chats 0", "--chats is 0, expected at least 1"),
         ("sample/sample_sft.py --model-path x", "one of the arguments --question --interactive is required"),
         ("sample/sample_sft.py --model-path x --question hi --interactive", "not allowed with argument"),
         ("sample/sample_sft.py --model-path x --question hi --greedy --temperature 1", "--greedy gives one reply"),
