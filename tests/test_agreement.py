@@ -196,7 +196,7 @@ CHANGES = {
     "another's": (lambda answer, other: other, {}),
     "a digit more": (lambda answer, other: f"{answer}7", {}),
     "words behind": (lambda answer, other: f"{answer} apples.", {}),
-    "bold": (lambda answer, other: f"{answer.replace('#### ', '**')}**", {}),
+    "bold": (lambda answer, other: f"{answer.replace('#### ', '**')}**", {FLEXIBLE: {"stated"}}),
     "no commas": (lambda answer, other: answer.replace(",", ""), {}),
     "the answer is": (lambda answer, other: f"{answer.replace('#### ', 'The answer is ')}.", {}),
     "the next turn": (lambda answer, other: cut_reply(f"{answer}\nUser: {other}"), {}),
