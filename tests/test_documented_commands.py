@@ -29,7 +29,11 @@ REPOS = {
     "sft_gsm8k_baseline": "domain-token-gpt2-sft-gsm8k-baseline",
     "sft_gsm8k_mul_tokens": "domain-token-gpt2-sft-gsm8k-mul-tokens",
 }
-START, TRAIN, ASK = "scripts/load_from_hf.py --models pretrained", r"sft/|eval/|scripts/c", "sample/"
+START, TRAIN, ASK = (
+    "scripts/load_from_hf.py --models pretrained",
+    r"sft/|eval/|scripts/c|scripts/make_report.py outputs$",
+    "sample/",
+)
 
 
 def documented(pattern: str) -> list[str]:
@@ -102,6 +106,7 @@ def test_training_and_evaluation_used_the_datasets_by_their_ids(world):
         assert results["metrics"]["total"] == 20
         assert results["config"]["dataset"] == "openai/gsm8k"
     assert json.loads((machine.folder / "outputs/comparison.json").read_text())["rows"]
+    assert "GSM8K: no difference shown" in (machine.folder / "outputs/report.html").read_text(encoding="utf-8")
 
 
 def test_the_check_for_contamination_used_them_by_their_ids(world):
