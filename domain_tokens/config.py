@@ -235,7 +235,7 @@ _repr.maxlevel, _repr.maxstring, _repr.maxother = 3, 200, 200
 
 
 def _short(value: Any) -> str:
-    """A value for a message: a few letters of YAML can stand for more than fits into memory when written out."""
+    """A value for a message of one readable line."""
     return _repr.repr(value)
 
 
@@ -246,6 +246,15 @@ class _Loader(yaml.SafeLoader):
         first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
+
+    def compose_node(self, parent, index):
+        """No aliases: with a few of them a text stands for more than fits into memory, or for what holds itself."""
+        if self.check_event(yaml.events.AliasEvent):
+            alias = self.peek_event()
+            raise yaml.composer.ComposerError(
+                None, None, f"alias *{alias.anchor}: write its value out", alias.start_mark
+            )
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node, deep=False):
         keys = [self.construct_object(key) for key, _ in node.value]

@@ -319,7 +319,10 @@ RECIPES = {
     "endless number": Case(
         TRAIN, ["gsm8k.yaml is not readable YAML"], edit("gsm8k.yaml", "seed: 42", "seed: " + "9" * 5000)
     ),
-    "values that grow when written out": Case(TRAIN, ["config gsm8k.yaml"], put("gsm8k.yaml", BOMB + "seed: *l\n")),
+    "values that grow when written out": Case(TRAIN, ["alias *a: write its value out"], put("gsm8k.yaml", BOMB)),
+    "a value that holds itself": Case(
+        TRAIN, ["alias *a: write its value out"], edit("gsm8k.yaml", "trainer:", "trainer:\n  optim_args: &a [*a]")
+    ),
     "a program in a tag": Case(
         TRAIN,
         ["gsm8k.yaml is not readable YAML"],
