@@ -39,6 +39,7 @@ def main(argv: list[str] | None = None) -> None:
     runs = comparison.read_runs(*([Path(folder) for folder in side] for side in folders.values()))
     rows = comparison.compare(runs, args.seed)
     usage = comparison.token_usage(runs)
+    first = next(iter(runs.values())).baseline[0]
 
     plots = [figures.save(figures.accuracies(rows), output.with_name(f"{output.stem}_accuracy.png"))]
     if results.PROBES_EVAL in runs:
@@ -47,7 +48,7 @@ def main(argv: list[str] | None = None) -> None:
     results.write_json(
         output,
         {
-            "eval_version": results.EVAL_VERSION,
+            "eval_version": first.results.get("eval_version"),  # of what is compared, all the same
             "seed": args.seed,
             "seeds": [run.seed for run in next(iter(runs.values())).baseline],
             "baseline_dirs": [results.shown_path(folder) for folder in args.baseline_dir],

@@ -131,6 +131,7 @@ def test_several_seeds_are_one_comparison(tmp_path, capsys):
     result = json.loads((tmp_path / "comparison.json").read_text())
     row, printed = result["rows"][0], capsys.readouterr().out
     assert result["seeds"] == [0, 1, 2]
+    assert result["eval_version"] == 1, "that of the folders"
     assert row["baseline"]["by_seed"] == pytest.approx([0.40, 0.50, 0.45])
     assert row["baseline"]["accuracy"] == pytest.approx(0.45)
     assert row["baseline"]["std_over_seeds"] == pytest.approx(0.05)
