@@ -30,8 +30,8 @@ class Collator:
     """Rows to parts of at most `max_tokens` positions (one row may have more) and `max_rows` rows, None for no limit.
 
     is_packed: for a model that `packing.prepare_model` has prepared, else padded with `pad_id`. Of several processes
-    each is given all rows of a step and takes its share; one left without a row gets one that carries no loss, for all
-    have to exchange their gradients.
+    each is given all rows of a step and takes its share. All get equally many parts, for they exchange gradients (or,
+    where a model is sharded over them, weights): what one lacks is made up with a single token that carries no loss.
     """
 
     pad_id: int
@@ -43,15 +43,19 @@ class Collator:
 
     def __call__(self, rows: Sequence[dict[str, np.ndarray]]) -> dict[str, Any]:
         """parts: what goes through the model, one after the other; labels: all labels, int64, for counting only."""
-        rows = rows[self.rank :: self.processes] or [_without_loss(rows[0])]
-        labels = np.concatenate([row["labels"] for row in map(_without_first_label, rows)])
-        return {"labels": torch.from_numpy(labels).long(), "parts": list(self.parts(rows))}
+        shares = [rows[rank :: self.processes] for rank in range(self.processes)]
+        groups = [self._groups(share) for share in shares]
+        lacking = max(map(len, groups)) - len(groups[self.rank])
+        rows = [_without_first_label(row) for row in shares[self.rank]]
+        filler = {name: values[:1] for name, values in _without_first_label(shares[0][0]).items()}
+        laid_out = [[rows[i] for i in group] for group in groups[self.rank]] + [[filler]] * lacking
+        labels = np.concatenate([row["labels"] for part in laid_out for row in part])
+        lay_out = packed if self.is_packed else self._padded
+        return {"labels": torch.from_numpy(labels).long(), "parts": [lay_out(part) for part in laid_out]}
 
-    def parts(self, rows: Sequence[dict[str, np.ndarray]]) -> Iterator[Part]:
+    def _groups(self, rows: Sequence[dict[str, np.ndarray]]) -> list[list[int]]:
         lengths = np.array([len(row["input_ids"]) for row in rows])
-        split, lay_out = (fill_bins, packed) if self.is_packed else (split_by_length, self._padded)
-        for group in split(lengths, self.max_tokens, self.max_rows):
-            yield lay_out([_without_first_label(rows[i]) for i in group])
+        return list((fill_bins if self.is_packed else split_by_length)(lengths, self.max_tokens, self.max_rows))
 
     def _padded(self, rows: list[dict[str, np.ndarray]]) -> Part:
         """input_ids, labels: int64, (rows, longest row).
@@ -90,10 +94,6 @@ def _without_first_label(row: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     labels = row["labels"].copy()
     labels[0] = IGNORED_LABEL
     return {"input_ids": row["input_ids"], "labels": labels}
-
-
-def _without_loss(row: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return row | {"labels": np.full_like(row["labels"], IGNORED_LABEL)}
 
 
 def fill_bins(lengths: np.ndarray, max_tokens: int, max_rows: int | None = None) -> list[list[int]]:

@@ -190,12 +190,17 @@ def _check_index(folder: Path, shards: set[str]) -> None:
         )
 
 
-def save_checkpoint(folder: Path, model, tokenizer, condition: str, lineage: list[dict[str, Any]]) -> None:
-    """Write weights, tokenizer with chat template and record; whole files under temporary names, then renamed."""
+def save_checkpoint(
+    folder: Path, model, tokenizer, condition: str, lineage: list[dict[str, Any]], weights: dict | None = None
+) -> None:
+    """Write weights, tokenizer with chat template and record; whole files under temporary names, then renamed.
+
+    weights: whole tensors by name, of a model that holds a share of them only.
+    """
     temporary = folder / ".writing"
     model.generation_config = _plain_generation(tokenizer)
     try:
-        model.save_pretrained(temporary)
+        model.save_pretrained(temporary, state_dict=weights)
         tokenizer.save_pretrained(temporary)
         write_json(temporary / RECORD_NAME, {"condition": condition, "lineage": lineage})
         for file in sorted(temporary.iterdir(), key=lambda file: file.name == RECORD_NAME):  # the record last

@@ -7,6 +7,7 @@ Every value stands in the YAML; there is no second copy of a recipe here. An ove
 import dataclasses
 import re
 import reprlib
+import sys
 import types
 import typing
 from dataclasses import dataclass, field
@@ -107,6 +108,9 @@ OWNED_TRAINER_FIELDS = {
     "train_sampling_strategy": "the key seed, which draws the order of the rows",
     "label_smoothing_factor": "the stage, whose loss is plain cross-entropy",
     "use_liger_kernel": "the stage, which computes its loss itself",
+    "fsdp": "accelerate launch --config_file sft/configs/fsdp.yaml",
+    "fsdp_config": "accelerate launch --config_file sft/configs/fsdp.yaml",
+    "deepspeed": "accelerate launch, which has FSDP for models that need more than one GPU",
     "bf16_full_eval": "bf16, for training and validation alike",
     "fp16_full_eval": "fp16, for training and validation alike",
     "report_to": "the stage, which writes TensorBoard logs",
@@ -407,7 +411,7 @@ def _typed(value: Any, expected: Any, where: str) -> Any:
         return value
     if type(value) in options:
         return value
-    if type(value) is int and float in options:
+    if type(value) is int and float in options and abs(value) <= sys.float_info.max:
         return float(value)
     names = " or ".join("null" if option is types.NoneType else option.__name__ for option in options)
     raise InputError(f"{where} is {_short(value)}, expected {names}")

@@ -181,8 +181,7 @@ def evaluate(
     kept = KeptAnswers(output, name)
     if is_main:
         kept.begin(settings, args.resume)
-    if launched:
-        launched.wait_for_everyone()
+    processes.find(output / unfinished_evaluation(name))
     answers = _answered(questions, kept.rows())
     if launched:
         launched.wait_for_everyone()  # before the files grow again

@@ -166,7 +166,8 @@ class SftTrainer(Trainer):
     def _save(self, output_dir=None, state_dict=None):
         """Without the arguments: a pickle that nobody reads, with the folder's whole path in it."""
         super()._save(output_dir, state_dict)
-        (Path(output_dir) / TRAINING_ARGS_NAME).unlink()
+        if self.args.should_save:
+            (Path(output_dir) / TRAINING_ARGS_NAME).unlink()
 
     def get_batch_samples(self, *args, **kwargs):
         batches, tokens = super().get_batch_samples(*args, **kwargs)  # once per optimizer step
@@ -177,9 +178,9 @@ class SftTrainer(Trainer):
         """Forward and backward over the step's rows, part by part. Returns the whole step's loss."""
         loss = 0.0
         for i, part in enumerate(inputs["parts"], start=1):
-            # Processes exchange gradients once a step, whatever number of parts each has.
-            is_last = i == len(inputs["parts"])
-            with nullcontext() if is_last else self.accelerator.no_sync(model):
+            # Processes exchange gradients once a step, or where each has room for its share of them only, every time.
+            exchanges = self.is_fsdp_enabled or i == len(inputs["parts"])
+            with nullcontext() if exchanges else self.accelerator.no_sync(model):
                 loss = loss + super().training_step(model, part, num_items_in_batch)
         self.totals.loss = self.totals.loss + self.accelerator.reduce(loss.double(), "mean")
         return loss
@@ -335,7 +336,8 @@ def make_trainer(checkpoint: Checkpoint, train: Prepared, val: Prepared, config:
         arguments._n_gpu = min(arguments.n_gpu, 1)  # one process drives one GPU; `accelerate launch` brings more
         if arguments.max_steps <= 0 and arguments.num_train_epochs <= 0:
             raise ValueError(f"num_train_epochs is {arguments.num_train_epochs}, expected more than 0")
-        is_packed = prepare_model(checkpoint.model)
+        # A sharded model's weights are whole only inside its own modules, so it keeps its own way through them.
+        is_packed = not processes.are_sharding() and prepare_model(checkpoint.model)
         max_tokens = config.micro_batch_tokens or tokens_at_once(arguments.device)
         pad_id, place = checkpoint.tokenizer.pad_token_id, (processes.rank(), processes.count())
         collators = [Collator(pad_id, max_tokens, max_rows, is_packed, *place) for max_rows in limits]
@@ -347,8 +349,8 @@ def make_trainer(checkpoint: Checkpoint, train: Prepared, val: Prepared, config:
             data_collator=collators[0],
             eval_collator=collators[1],
         )
-        if trainer.is_fsdp_enabled:
-            raise ValueError("FSDP is not tried with this code and may save shards of a model; start without it")
+        if processes.are_sharding():
+            _check_sharding(trainer)
         # Unusable settings show up when these are built; better now than when the folder has been touched.
         trainer.get_train_dataloader()
         if len(val):
@@ -362,6 +364,15 @@ def make_trainer(checkpoint: Checkpoint, train: Prepared, val: Prepared, config:
     if trainer.is_world_process_zero():
         trainer.add_callback(TerminalCallback)
     return trainer
+
+
+def _check_sharding(trainer: SftTrainer) -> None:
+    """ValueError for FSDP settings under which a process would train alone, or whose checkpoints are pickles."""
+    if not trainer.is_fsdp_enabled:
+        raise ValueError("FSDP needs GPUs; start without it")
+    plugin = trainer.accelerator.state.fsdp_plugin
+    if plugin.fsdp_version != 2 or "FULL_STATE_DICT" not in str(plugin.state_dict_type):
+        raise ValueError("FSDP is taken in version 2 with FULL_STATE_DICT only, as in sft/configs/fsdp.yaml")
 
 
 def train_and_save(
@@ -387,6 +398,7 @@ def train_and_save(
             _clear_run(output)
             write_json(output / UNFINISHED, settings)  # from here on the folder is incomplete
         trainer.add_callback(NumbersCallback(output / "runs"))
+    processes.find(output / UNFINISHED)
     try:
         with StopRequest(processes.once(tqdm.write)) as trainer.stop:
             trainer.train(resume_from_checkpoint=_last_checkpoint(output) if resume else None)
@@ -458,14 +470,23 @@ def train_and_save(
         "overridden": sorted(loaded.overridden),
         "environment": where,
     }
+    whole = _whole_weights(trainer) if trainer.is_fsdp_enabled else None
     if trainer.is_world_process_zero():
         checkpoint.model.config.use_cache = True
-        save_checkpoint(output, checkpoint.model, checkpoint.tokenizer, checkpoint.condition, lineage)
+        save_checkpoint(output, checkpoint.model, checkpoint.tokenizer, checkpoint.condition, lineage, whole)
         write_text(output / RESOLVED_CONFIG, loaded.as_yaml())
         results["weights"] = weights_digest(output)
         write_json(output / results_name, results)
         (output / UNFINISHED).unlink()
     return results
+
+
+def _whole_weights(trainer: SftTrainer) -> dict[str, torch.Tensor]:
+    """The tensors of a model that its processes share out, gathered; tied ones once. Every process has to call this."""
+    weights = trainer.accelerator.get_state_dict(trainer.model)
+    every_name = {name for name, _ in trainer.model.named_parameters(remove_duplicate=False)}
+    tied = every_name - {name for name, _ in trainer.model.named_parameters()}
+    return {name: tensor for name, tensor in weights.items() if name not in tied}
 
 
 def _clear_run(output: Path) -> None:

@@ -90,6 +90,16 @@ def kill_and_continue(command: Command, output: Path, outcome, kills: int, rng: 
     return compared
 
 
+def mark_as_interrupted(output: Path, results_name: str) -> dict:
+    """Make a finished stage look as if it had been killed before it saved its model. Returns its results."""
+    results = json.loads((output / results_name).read_text())
+    settings = {key: results[key] for key in ("condition", "start_weights", "inject_mul_tokens", "config")}
+    (output / "unfinished_run.json").write_text(json.dumps(settings))
+    for name in (results_name, "model.safetensors", "config.json", "domain_tokens.json"):
+        (output / name).unlink()
+    return results
+
+
 def _left(output: Path) -> str:
     names = sorted(path.name for path in output.glob("*") if path.name.startswith(("checkpoint-", "arith", ".")))
     return ", ".join(names) or "nothing yet"

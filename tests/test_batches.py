@@ -103,6 +103,16 @@ def test_processes_share_the_rows_of_a_step(rows):
 
 
 @pytest.mark.parametrize("is_packed", [True, False])
+def test_processes_get_equally_many_parts(is_packed, rows):
+    """Rows of 3, 7, 12, 2 tokens and of 40, 40, 25, 18: the long ones fill three parts of 45, padded four."""
+    parts = [Collator(0, 45, None, is_packed, rank, 2)(rows)["parts"] for rank in range(2)]
+    assert [len(share) for share in parts] == ([3, 3] if is_packed else [4, 4])
+    filler = parts[0][-1]
+    assert filler["input_ids"].numel() == 1
+    assert not len(filler["targets"]) if is_packed else filler["labels"].tolist() == [[IGNORED_LABEL]]
+
+
+@pytest.mark.parametrize("is_packed", [True, False])
 def test_a_process_without_a_row_has_no_loss_and_no_gradient(is_packed, rows, toy_base):
     model = gpt2(toy_base)
     if is_packed:

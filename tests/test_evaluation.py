@@ -2,9 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import run_arithmetic_probes
@@ -15,7 +12,6 @@ from domain_tokens import evaluation
 from domain_tokens.errors import InputError
 from domain_tokens.generation import Reply
 
-ROOT = Path(__file__).parent.parent
 FIELDS = [
     "id", "question", "reference", "reply", "extracted", "extracted_strict", "correct", "correct_strict", "tokens",
     "mul_tokens", "finished",
@@ -155,22 +151,3 @@ def test_folders_that_do_not_say_their_condition_need_the_flag(toy_base, toy_dat
         run_arithmetic_probes.main(arguments)
     run_arithmetic_probes.main([*arguments, "--condition", "mul_tokens"])
     assert json.loads((tmp_path / "out/arithmetic_results.json").read_text())["condition"] == "mul_tokens"
-
-
-def test_several_processes_write_the_file_that_one_writes(toy_base, tmp_path):
-    """As the README starts them, though on CPUs."""
-    command = [
-        sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
-        "eval/run_arithmetic_probes.py",
-        "--model-path", str(toy_base["baseline"]), "--output-dir", str(tmp_path), "max_new_tokens=16",
-    ]  # fmt: skip
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    alone = tmp_path / "alone"
-    run_arithmetic_probes.main(
-        ["--model-path", str(toy_base["baseline"]), "--output-dir", str(alone), "max_new_tokens=16"]
-    )
-    predictions = (alone / "arithmetic_predictions.jsonl").read_text()
-    assert (tmp_path / "arithmetic_predictions.jsonl").read_text() == predictions
-    figures = [json.loads((folder / "arithmetic_results.json").read_text())["metrics"] for folder in (tmp_path, alone)]
-    assert figures[0] == figures[1]
-    assert done.stdout.count("accuracy") == 1, "only one process speaks"

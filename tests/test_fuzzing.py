@@ -138,7 +138,7 @@ def written(folder: Path, name: str, content: str | bytes) -> Path:
 def test_a_recipe_is_read_or_refused(folder, recipe):
     plain = (ROOT / recipe).read_text(encoding="utf-8")
 
-    @cases(0.05)
+    @cases(0.2)
     @given(
         st.one_of(mutated(plain), mutated(plain), TEXT, st.binary().map(lambda b: b.decode(errors="surrogateescape")))
     )
@@ -161,6 +161,7 @@ KEYS = ["seed", "data.max_length", "learning_rate", "trainer.optim", "trainer", 
 
 @cases(0.2)
 @given(st.sampled_from(KEYS), st.one_of(st.sampled_from(SCRAPS), UNICODE, THICK))
+@example("learning_rate", "9" * 400)  # an integer, but no float
 def test_an_override_is_taken_or_refused(key, value):
     try:
         load(ROOT / "sft/configs/gsm8k.yaml", SftConfig, [f"{key}={value}"])

@@ -3,7 +3,6 @@
 import itertools
 import json
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import sft_tulu
 import torch
 import yaml
 from conftest import CONDITIONS, write_jsonl
+from interruptions import mark_as_interrupted
 
 from domain_tokens import training
 from domain_tokens.checkpoints import open_checkpoint
@@ -163,24 +163,6 @@ def test_the_loss_does_not_depend_on_micro_batches(toy_base, toy_data, tmp_path)
         assert losses[0] == pytest.approx(other, rel=1e-4)
 
 
-def test_processes_do_not_change_what_is_trained(toy_base, toy_data, tmp_path):
-    """Two of them share 37 rows, 16 a step: the last step of an epoch has 5."""
-    settings = ["--max-train-samples", "37", "global_batch_size=16", "num_train_epochs=2", "max_steps=-1"]
-    arguments = command("sft_tulu", toy_base["baseline"], toy_data, tmp_path / "two", "baseline", *settings)
-    accelerate = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
-    launch = [*accelerate, "sft/sft_tulu.py", *arguments]
-    done = subprocess.run(launch, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    arguments = command("sft_tulu", toy_base["baseline"], toy_data, tmp_path / "one", "baseline", *settings)
-    sft_tulu.main(arguments)
-    two, one = (json.loads((tmp_path / name / "tulu_sft_results.json").read_text()) for name in ("two", "one"))
-    assert two["steps"] == one["steps"] == 6
-    assert two["tokens_trained"] == one["tokens_trained"]
-    assert two["train_loss"] == pytest.approx(one["train_loss"], rel=1e-4)
-    assert two["eval_loss"] == pytest.approx(one["eval_loss"], rel=1e-4)
-    assert done.stdout.count("first training row") == 1, "only one process speaks"
-
-
 def test_the_validation_loss_is_the_mean_over_tokens(toy_base, toy_data, tmp_path, trainers):
     sft_tulu.main(command("sft_tulu", toy_base["baseline"], toy_data, tmp_path / "out", "baseline"))
     results = json.loads((tmp_path / "out/tulu_sft_results.json").read_text())
@@ -222,13 +204,10 @@ def interrupted(toy_base, toy_data, tmp_path):
     arguments = command("sft_tulu", toy_base["baseline"], toy_data, output, "baseline")
     arguments += ["save_strategy=steps", "save_steps=2", "save_total_limit=2", "max_steps=4", "eval_steps=2"]
     sft_tulu.main(arguments)
-    whole = json.loads((output / "tulu_sft_results.json").read_text()), (output / "model.safetensors").read_bytes()
-    settings = {key: whole[0][key] for key in ("condition", "start_weights", "inject_mul_tokens", "config")}
-    (output / "unfinished_run.json").write_text(json.dumps(settings))
-    for name in ("tulu_sft_results.json", "model.safetensors", "config.json", "domain_tokens.json"):
-        (output / name).unlink()
+    weights = (output / "model.safetensors").read_bytes()
+    whole = mark_as_interrupted(output, "tulu_sft_results.json")
     shutil.rmtree(output / "checkpoint-4")
-    return output, arguments, *whole
+    return output, arguments, whole, weights
 
 
 def test_resume_continues_from_the_last_checkpoint_as_if_nothing_had_happened(interrupted, capsys):
