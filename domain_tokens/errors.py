@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from difflib import get_close_matches
 
+from domain_tokens import processes
 from domain_tokens.interruption import continuing_command, terminate_like_interrupt
 from domain_tokens.tables import shown_text
 
@@ -41,7 +42,7 @@ def run(main: Callable[[], None], can_resume: bool = False) -> None:
     try:
         main()
     except InputError as error:
-        _exit(2, error)
+        _exit(2, error, is_everywhere=True)
     except BrokenPipeError:  # whoever read the output has gone (`| head`), and nobody is left to tell
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
@@ -50,7 +51,8 @@ def run(main: Callable[[], None], can_resume: bool = False) -> None:
     except OSError as error:
         _exit(2 if error.errno == errno.ENAMETOOLONG else 1, explained(error))
     except KeyboardInterrupt:
-        _exit(1, f"interrupted; continue with: {continuing_command()}" if can_resume else "interrupted")
+        text = f"interrupted; continue with: {continuing_command()}" if can_resume else "interrupted"
+        _exit(1, text, is_everywhere=True)
 
 
 def on_failure(undo: Callable[[], None]) -> None:
@@ -132,8 +134,10 @@ def _thread_failed(failure) -> None:
         threading.__excepthook__(failure)
 
 
-def _exit(code: int, message: object) -> None:
+def _exit(code: int, message: object, is_everywhere: bool = False) -> None:
+    """is_everywhere: every process of this command ends with the same message, and one of them is enough to say it."""
     for undo in reversed(_UNDO):
         undo()
-    sys.stderr.write(f"error: {shown_text(' '.join(str(message).split()))}\n")
+    if processes.is_first_here() or not is_everywhere:
+        sys.stderr.write(f"error: {shown_text(' '.join(str(message).split()))}\n")
     sys.exit(code)

@@ -20,6 +20,7 @@ from domain_tokens.results import (
     PROBES_EVAL,
     claim_folder,
     environment,
+    find_everywhere,
     json_text,
     jsonl_text,
     unfinished_evaluation,
@@ -181,7 +182,7 @@ def evaluate(
     kept = KeptAnswers(output, name)
     if is_main:
         kept.begin(settings, args.resume)
-    processes.find(output / unfinished_evaluation(name))
+    find_everywhere(output / unfinished_evaluation(name))
     answers = _answered(questions, kept.rows())
     if launched:
         launched.wait_for_everyone()  # before the files grow again

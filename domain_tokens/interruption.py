@@ -1,11 +1,15 @@
 """Ctrl-C and SIGTERM: the first asks a run to stop where it can be continued, the second stops it at once."""
 
+import os
 import shlex
 import signal
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
+
+from domain_tokens import processes
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SAME = 1.0  # seconds within which signals are one request: a terminal's and a launcher's that passes it on
@@ -41,6 +45,11 @@ def terminate_like_interrupt() -> None:
 
 
 def continuing_command() -> str:
-    """What to type to go on with the running command."""
-    arguments = [argument for argument in sys.argv if argument not in ("--overwrite", "--resume")]
-    return f"uv run python {shlex.join([*arguments, '--resume'])}"
+    """What to type to go on with the running command, of several processes with what launched them."""
+    words = ["python", *sys.argv]
+    if processes.count() > 1:
+        import psutil
+
+        words = psutil.Process(os.getppid()).cmdline()[1:]  # without the interpreter
+        words = ["python", *words] if words[0].startswith("-") else [Path(words[0]).name, *words[1:]]
+    return shlex.join(["uv", "run", *(word for word in words if word not in ("--overwrite", "--resume")), "--resume"])

@@ -9,12 +9,14 @@ import os
 import platform
 import re
 import subprocess
+import time
 from collections.abc import Iterable
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from domain_tokens import processes
 from domain_tokens.errors import InputError, on_failure
 
 # Rises with any change of prompt, stop rule or answer pattern: figures of different versions are not compared.
@@ -29,6 +31,8 @@ GSM8K_EVAL, PROBES_EVAL = "gsm8k", "arithmetic"  # {name}_results.json and {name
 
 # A dataset or model on the Hub, with its owner.
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+_PATIENCE = 60  # seconds that a disk of several machines may take to show all of them what one has written
 
 
 def unfinished_evaluation(name: str) -> str:
@@ -174,6 +178,22 @@ def claim_folder(
             )
     make_folder(folder, "--output-dir")
     return folder, False
+
+
+def find_everywhere(file: Path) -> None:
+    """Wait until every process has found a file that the main one wrote. InputError, in all, where one does not.
+
+    Without it a machine with a disk of its own would go on from other checkpoints and answers than the rest.
+    """
+    if processes.count() == 1:
+        return
+    from accelerate.utils import gather_object  # torch comes with it, and the comparison needs none
+
+    until = time.monotonic() + _PATIENCE
+    while not (found := file.exists()) and time.monotonic() < until:
+        time.sleep(0.2)
+    if not all(gather_object([found])):
+        raise InputError(f"{file.parent} is not the same folder on every machine; give --output-dir on a shared disk")
 
 
 def make_folder(folder: Path, flag: str) -> None:

@@ -46,6 +46,7 @@ from domain_tokens.results import (
     UNFINISHED,
     claim_folder,
     environment,
+    find_everywhere,
     shown_source,
     write_json,
     write_text,
@@ -398,7 +399,7 @@ def train_and_save(
             _clear_run(output)
             write_json(output / UNFINISHED, settings)  # from here on the folder is incomplete
         trainer.add_callback(NumbersCallback(output / "runs"))
-    processes.find(output / UNFINISHED)
+    find_everywhere(output / UNFINISHED)
     try:
         with StopRequest(processes.once(tqdm.write)) as trainer.stop:
             trainer.train(resume_from_checkpoint=_last_checkpoint(output) if resume else None)
