@@ -53,6 +53,9 @@ from domain_tokens.results import (
 )
 from domain_tokens.tables import shown_text
 
+# What a run goes on from: weights, optimizer and learning rate, beside trainer_state.json.
+_CHECKPOINT_FILES = ("model.safetensors", "optimizer.pt", "scheduler.pt")
+_SHARED_OUT_FILES = ("pytorch_model_fsdp.bin", "optimizer.bin", "scheduler.pt")
 _EVAL_ROWS = 512  # laid out together: enough to fill parts well
 
 
@@ -298,11 +301,6 @@ def make_trainer(checkpoint: Checkpoint, train: Prepared, val: Prepared, config:
             f"give max_length={checkpoint.context} or less"
         )
     wanted = dict(config.trainer)
-    if config.global_batch_size % processes.count():
-        raise InputError(
-            f"global_batch_size {config.global_batch_size} cannot be split over {processes.count()} processes; "
-            "give a multiple of them"
-        )
     limits = []
     for name in ("per_device_train_batch_size", "per_device_eval_batch_size"):
         limits.append(wanted.pop(name, None))
@@ -500,9 +498,24 @@ def _clear_run(output: Path) -> None:
 
 
 def _last_checkpoint(output: Path) -> str | None:
-    """The newest checkpoint that was written to its end; the Trainer writes trainer_state.json last."""
+    """The newest checkpoint that was written to its end; the Trainer writes trainer_state.json last.
+
+    InputError where there are some, but none with all that this run goes on from: the Trainer would start the optimizer
+    anew, and say nothing.
+    """
     whole = [path.parent for path in output.glob("checkpoint-*/trainer_state.json") if _is_whole(path)]
-    return str(max(whole, key=lambda path: int(path.name.rpartition("-")[2]))) if whole else None
+    whole.sort(key=lambda path: int(path.name.rpartition("-")[2]), reverse=True)
+    files = _SHARED_OUT_FILES if processes.are_sharding() else _CHECKPOINT_FILES
+    for checkpoint in whole:
+        if all((checkpoint / name).is_file() for name in files):
+            return str(checkpoint)
+    if whole:
+        missing = next(name for name in files if not (whole[0] / name).is_file())
+        raise InputError(
+            f"{whole[0]} has no {missing}: its run was started {'without' if processes.are_sharding() else 'with'} FSDP "
+            "or saved less than that takes; continue it as it was started, or --overwrite starts anew"
+        )
+    return None
 
 
 def _is_whole(state: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Several processes of one command make what one makes. Two of them, on CPUs, over gloo, as the README starts them."""
+"""Several processes of one command make what one makes: two or three of them, on CPUs, over gloo."""
 
 import json
 import os
@@ -21,8 +21,9 @@ from domain_tokens.errors import InputError
 
 ACCELERATE = [sys.executable, "-m", "accelerate.commands.launch"]
 TWO_PROCESSES = [*ACCELERATE, "--multi_gpu", "--num_processes", "2"]
+THREE_PROCESSES = [*ACCELERATE, "--multi_gpu", "--num_processes", "3"]
 SHARED_OUT = [*ACCELERATE, "--config_file", "sft/configs/fsdp.yaml"]
-# 37 rows, 16 a step: the last step of an epoch has 5, which two processes cannot share evenly.
+# 37 rows, 16 a step, the last of an epoch with 5, which neither two nor three processes share evenly.
 UNEVEN = [
     "--max-train-samples", "37", "val_samples=20", "global_batch_size=16", "num_train_epochs=2", "learning_rate=1e-3",
     "save_strategy=steps", "save_steps=3", "save_total_limit=3", "micro_batch_tokens=100",
@@ -33,8 +34,8 @@ def environment(**more):
     return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "sft")} | more
 
 
-def two_processes(arguments, launch=TWO_PROCESSES):
-    """What the two of them printed."""
+def launched(launch, arguments):
+    """What all of them printed."""
     done = subprocess.run(
         [*launch, *map(str, arguments)], cwd=ROOT, env=environment(), capture_output=True, text=True, check=False
     )
@@ -42,13 +43,13 @@ def two_processes(arguments, launch=TWO_PROCESSES):
     return done.stdout
 
 
-def two_machines(*commands):
-    """torchrun on each, at the same time, one process a machine. Exit codes, and what each printed on both streams."""
+def two_machines(*commands, processes=(1, 1)):
+    """torchrun on each, at the same time. Exit codes, and what each printed on both streams."""
     port, running = free_port(), []
     for machine, arguments in enumerate(commands):
         launch = [
             sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--node_rank", str(machine),
-            "--master_addr", "127.0.0.1", "--master_port", str(port), "--nproc_per_node", "1",
+            "--master_addr", "127.0.0.1", "--master_port", str(port), "--nproc_per_node", str(processes[machine]),
         ]  # fmt: skip
         running.append(
             subprocess.Popen(
@@ -99,28 +100,28 @@ def alone(toy_base, toy_data, tmp_path_factory):
 def test_two_processes_train_as_one_does_and_go_on_where_they_were_killed(alone, toy_base, toy_data, tmp_path):
     output = tmp_path / "two"
     arguments = stage("sft_tulu", toy_base["mul_tokens"], toy_data, output)
-    printed = two_processes(arguments)
+    printed = launched(TWO_PROCESSES, arguments)
     assert printed.count("first training row") == 1, "only one process speaks"
     assert_trained_alike(output, alone / "sft_tulu", "tulu_sft_results.json")
 
     weights = (output / "model.safetensors").read_bytes()
     mark_as_interrupted(output, "tulu_sft_results.json")
     shutil.rmtree(output / "checkpoint-6")
-    assert "step     3 of 6" not in two_processes([*arguments, "--resume"])
+    assert "step     3 of 6" not in launched(TWO_PROCESSES, [*arguments, "--resume"])
     assert (output / "model.safetensors").read_bytes() == weights
 
 
 def test_a_model_that_is_shared_out_is_trained_and_goes_on_as_a_whole_one(alone, toy_base, toy_data, tmp_path):
     output = tmp_path / "shared_out"
     _, *arguments = stage("sft_tulu", toy_base["mul_tokens"], toy_data, output)
-    printed = two_processes(["tests/fsdp_on_cpu.py", *arguments], SHARED_OUT)
+    printed = launched(SHARED_OUT, ["tests/fsdp_on_cpu.py", *arguments])
     assert printed.count("this process holds 50% of the parameters") == 2
     assert_trained_alike(output, alone / "sft_tulu", "tulu_sft_results.json")
 
     weights = (output / "model.safetensors").read_bytes()
     mark_as_interrupted(output, "tulu_sft_results.json")
     shutil.rmtree(output / "checkpoint-6")
-    two_processes(["tests/fsdp_on_cpu.py", *arguments, "--resume"], SHARED_OUT)
+    launched(SHARED_OUT, ["tests/fsdp_on_cpu.py", *arguments, "--resume"])
     assert (output / "model.safetensors").read_bytes() == weights
 
 
@@ -132,21 +133,21 @@ def test_fsdp_without_gpus_is_refused(toy_base, toy_data, tmp_path, monkeypatch)
 
 def test_two_machines_train_as_one_process_does(alone, toy_base, toy_data, tmp_path):
     arguments = stage("sft_gsm8k", toy_base["mul_tokens"], toy_data, tmp_path / "two")
-    codes, printed = two_machines(arguments, arguments)
+    codes, printed = two_machines(arguments, arguments, processes=(2, 1))
     assert codes == [0, 0], printed
     assert "training loss" in printed[0]
     assert printed[1] == "", "only one process speaks"
     assert_trained_alike(tmp_path / "two", alone / "sft_gsm8k", "sft_results.json")
 
 
-def test_two_processes_ask_what_one_asks(toy_base, toy_data, tmp_path):
+def test_three_processes_ask_what_one_asks(toy_base, toy_data, tmp_path):
     model = ["--model-path", str(toy_base["baseline"]), "--dataset-path", str(toy_data / "gsm8k"), "max_new_tokens=16"]
-    printed = two_processes(["eval/run_gsm8k.py", *model, "--output-dir", tmp_path / "two"])
+    printed = launched(THREE_PROCESSES, ["eval/run_gsm8k.py", *model, "--output-dir", tmp_path / "three"])
     assert printed.count("accuracy") == 1, "only one process speaks"
     run_gsm8k.main([*model, "--output-dir", str(tmp_path / "one")])
-    files = [(tmp_path / name / "gsm8k_predictions.jsonl").read_text() for name in ("one", "two")]
+    files = [(tmp_path / name / "gsm8k_predictions.jsonl").read_text() for name in ("one", "three")]
     assert files[0] == files[1]
-    assert sorted(path.name for path in (tmp_path / "two").iterdir()) == [
+    assert sorted(path.name for path in (tmp_path / "three").iterdir()) == [
         "gsm8k_predictions.jsonl",
         "gsm8k_results.json",
     ]

@@ -249,6 +249,23 @@ def test_a_run_is_only_continued_as_what_it_was_and_never_lost_by_mistake(interr
         assert (output / "checkpoint-2/model.safetensors").exists()
 
 
+def test_a_run_does_not_go_on_without_its_optimizer(interrupted, monkeypatch):
+    output, arguments, _, weights = interrupted
+    with monkeypatch.context() as patch:
+        patch.setattr(training.processes, "are_sharding", lambda: True)
+        message = r"checkpoint-2 has no pytorch_model_fsdp.bin: its run was started without FSDP or saved less"
+        with pytest.raises(InputError, match=message):
+            training._last_checkpoint(output)
+    shutil.copytree(output / "checkpoint-2", output / "checkpoint-3")
+    (output / "checkpoint-3/scheduler.pt").unlink()
+    assert training._last_checkpoint(output) == str(output / "checkpoint-2")
+    (output / "checkpoint-2/optimizer.pt").unlink()
+    with pytest.raises(InputError, match=r"checkpoint-3 has no scheduler.pt: .*--overwrite starts anew"):
+        sft_tulu.main([*arguments, "--resume"])
+    sft_tulu.main([*arguments, "--overwrite"])
+    assert (output / "model.safetensors").read_bytes() == weights
+
+
 def test_overwrite_starts_an_interrupted_run_anew(interrupted, capsys):
     output, arguments, whole, weights = interrupted
     capsys.readouterr()
