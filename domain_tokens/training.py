@@ -511,9 +511,10 @@ def _last_checkpoint(output: Path) -> str | None:
             return str(checkpoint)
     if whole:
         missing = next(name for name in files if not (whole[0] / name).is_file())
+        how = "without" if processes.are_sharding() else "with"
         raise InputError(
-            f"{whole[0]} has no {missing}: its run was started {'without' if processes.are_sharding() else 'with'} FSDP "
-            "or saved less than that takes; continue it as it was started, or --overwrite starts anew"
+            f"{whole[0]} has no {missing}: its run was started {how} FSDP or saved less than that takes; "
+            "continue it as it was started, or --overwrite starts anew"
         )
     return None
 
