@@ -64,6 +64,13 @@ class Prepared:
         """Labels that carry loss: a causal LM predicts token t from those before it, so never a row's first."""
         return int(np.count_nonzero(self.trained) - np.count_nonzero(self.trained[self.offsets[:-1]]))
 
+    def digest(self) -> str:
+        """sha256, in hexadecimal, over all rows: tokens, and where there is loss."""
+        digest = hashlib.sha256()
+        for values in (self.ids, self.trained, self.offsets):
+            digest.update(np.ascontiguousarray(values).data)
+        return digest.hexdigest()
+
     def counts(self) -> dict[str, int]:
         return {
             "kept": len(self),

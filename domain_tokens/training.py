@@ -47,6 +47,7 @@ from domain_tokens.results import (
     claim_folder,
     environment,
     find_everywhere,
+    read_json,
     shown_source,
     write_json,
     write_text,
@@ -392,10 +393,19 @@ def train_and_save(
     config: SftConfig = loaded.config
     train, val = trainer.train_dataset, trainer.eval_dataset
     inject_facts = settings["inject_mul_tokens"]
+    continues = resume and (output / UNFINISHED).exists()
+    digests = {"train": train.digest(), "val": val.digest() if val is not None else None}
+    if continues and read_json(output / UNFINISHED).get("rows", {}).get("digests") != digests:
+        raise InputError(
+            f"{output} was begun on other rows: {config.data.dataset} is not what it was; "
+            "bring that data back, or --overwrite starts anew"
+        )
     if trainer.is_world_process_zero():
-        if not (resume and (output / UNFINISHED).exists()):
+        if not continues:
             _clear_run(output)
-            write_json(output / UNFINISHED, settings)  # from here on the folder is incomplete
+            write_json(
+                output / UNFINISHED, settings | {"rows": {"digests": digests}}
+            )  # from here on the folder is incomplete
         trainer.add_callback(NumbersCallback(output / "runs"))
     find_everywhere(output / UNFINISHED)
     try:
@@ -464,6 +474,7 @@ def train_and_save(
             **left_out,
             "train": train.counts(),
             "val": val.counts() if val is not None else None,
+            "digests": digests,
         },
         "config": loaded.as_dict(),
         "overridden": sorted(loaded.overridden),

@@ -94,6 +94,7 @@ def mark_as_interrupted(output: Path, results_name: str) -> dict:
     """Make a finished stage look as if it had been killed before it saved its model. Returns its results."""
     results = json.loads((output / results_name).read_text())
     settings = {key: results[key] for key in ("condition", "start_weights", "inject_mul_tokens", "config")}
+    settings["rows"] = {"digests": results["rows"]["digests"]}
     (output / "unfinished_run.json").write_text(json.dumps(settings))
     for name in (results_name, "model.safetensors", "config.json", "domain_tokens.json"):
         (output / name).unlink()

@@ -249,6 +249,20 @@ def test_a_run_is_only_continued_as_what_it_was_and_never_lost_by_mistake(interr
         assert (output / "checkpoint-2/model.safetensors").exists()
 
 
+def test_a_run_does_not_go_on_with_other_data(interrupted, toy_data):
+    output, arguments, _, weights = interrupted
+    file = toy_data / "tulu/train.jsonl"
+    before = file.read_bytes()
+    try:
+        file.write_bytes(before.replace(b"How much", b"How many"))
+        with pytest.raises(InputError, match=r"was begun on other rows: .*/tulu is not what it was"):
+            sft_tulu.main([*arguments, "--resume"])
+    finally:
+        file.write_bytes(before)
+    sft_tulu.main([*arguments, "--resume"])
+    assert (output / "model.safetensors").read_bytes() == weights
+
+
 def test_a_run_does_not_go_on_without_its_optimizer(interrupted, monkeypatch):
     output, arguments, _, weights = interrupted
     with monkeypatch.context() as patch:
