@@ -200,9 +200,11 @@ def save_checkpoint(
     temporary = folder / ".writing"
     model.generation_config = _plain_generation(tokenizer)
     try:
+        shutil.rmtree(temporary, ignore_errors=True)  # of a run that was killed here
         model.save_pretrained(temporary, state_dict=weights)
         tokenizer.save_pretrained(temporary)
         write_json(temporary / RECORD_NAME, {"condition": condition, "lineage": lineage})
+        (folder / RECORD_NAME).unlink(missing_ok=True)
         for file in sorted(temporary.iterdir(), key=lambda file: file.name == RECORD_NAME):  # the record last
             file.replace(folder / file.name)
     except (SafetensorError, OSError) as error:

@@ -1,7 +1,8 @@
 """The part of supervised fine-tuning that must be identical in every stage and condition."""
 
+import copy
 import itertools
-import json
+import re
 import shutil
 import time
 from collections.abc import Callable
@@ -41,8 +42,11 @@ from domain_tokens.packing import prepare_model
 from domain_tokens.prepared import Prepared, prepare_training_data
 from domain_tokens.prompt import IGNORED_LABEL
 from domain_tokens.results import (
+    GSM8K_SFT_RESULTS,
     MODEL_FILES,
+    RECORD_NAME,
     RESOLVED_CONFIG,
+    TULU_RESULTS,
     UNFINISHED,
     claim_folder,
     environment,
@@ -52,11 +56,9 @@ from domain_tokens.results import (
     write_json,
     write_text,
 )
+from domain_tokens.resuming import STATE, last_checkpoint
 from domain_tokens.tables import shown_text
 
-# What a run goes on from: weights, optimizer and learning rate, beside trainer_state.json.
-_CHECKPOINT_FILES = ("model.safetensors", "optimizer.pt", "scheduler.pt")
-_SHARED_OUT_FILES = ("pytorch_model_fsdp.bin", "optimizer.bin", "scheduler.pt")
 _EVAL_ROWS = 512  # laid out together: enough to fill parts well
 
 
@@ -195,6 +197,26 @@ class SftTrainer(Trainer):
             logs = logs | {"loss": self.totals.loss_since_logged(self.state.global_step)}
         super().log(logs, *args, **kwargs)
 
+    def _run_epoch(self, *args, **kwargs) -> None:
+        """Not one more step where the last one's checkpoint is continued: the Trainer looks only behind a step."""
+        self.has_begun = True
+        if self.state.global_step < self.state.max_steps:
+            super()._run_epoch(*args, **kwargs)
+        else:
+            self.control.should_training_stop = True
+
+    has_begun = False  # all is read that an interrupted run left
+
+    def _save_checkpoint(self, *args, **kwargs) -> None:
+        """An older one of the same step is not whole any more from here on."""
+        if self.args.should_save:
+            folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+            (folder / STATE).unlink(missing_ok=True)
+        super()._save_checkpoint(*args, **kwargs)
+        self._last_saved_step = self.state.global_step
+
+    _last_saved_step = 0
+
     def _maybe_log_save_evaluate(self, *args, **kwargs) -> None:
         """Called behind every step, and once more at an epoch's end."""
         super()._maybe_log_save_evaluate(*args, **kwargs)
@@ -203,7 +225,7 @@ class SftTrainer(Trainer):
         self._last_seen_step = step
         # What belongs to an epoch's end is still to come; behind the last step all that is left is to finish.
         if not ends_epoch and step < self.state.max_steps and self._is_asked_to_stop():
-            if not self.control.should_save:
+            if self._last_saved_step != step:
                 self._save_checkpoint(self.model, trial=None)
             raise KeyboardInterrupt
 
@@ -301,7 +323,7 @@ def make_trainer(checkpoint: Checkpoint, train: Prepared, val: Prepared, config:
             f"a row has {longest} tokens, but {checkpoint.path} has {checkpoint.context} positions; "
             f"give max_length={checkpoint.context} or less"
         )
-    wanted = dict(config.trainer)
+    wanted = copy.deepcopy(config.trainer)  # the library changes nested settings in place
     limits = []
     for name in ("per_device_train_batch_size", "per_device_eval_batch_size"):
         limits.append(wanted.pop(name, None))
@@ -410,7 +432,8 @@ def train_and_save(
     find_everywhere(output / UNFINISHED)
     try:
         with StopRequest(processes.once(tqdm.write)) as trainer.stop:
-            trainer.train(resume_from_checkpoint=_last_checkpoint(output) if resume else None)
+            checkpoint_folder = last_checkpoint(output) if resume else None
+            trainer.train(resume_from_checkpoint=str(checkpoint_folder) if checkpoint_folder else None)
     except torch.OutOfMemoryError as error:
         raise RunError(
             f"the GPU's memory is full; give micro_batch_tokens, less than {trainer.data_collator.max_tokens} ({error})"
@@ -419,11 +442,11 @@ def train_and_save(
         raise InputError(
             f"{output}: its last checkpoint holds more than plain tensors, and is never loaded; --overwrite starts anew"
         ) from error
-    except (SafetensorError, OSError) as error:
-        raise RunError(f"{output}: a checkpoint cannot be written ({error}); make room, then --resume") from error
-    except RuntimeError as error:
-        if "PytorchStreamWriter" not in str(error) and "inline_container" not in str(error):
+    except (SafetensorError, OSError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not re.search("PytorchStream|inline_container", str(error)):
             raise
+        if not trainer.has_begun:
+            raise InputError(f"{output}: its last checkpoint is damaged; --overwrite starts anew") from error
         raise RunError(f"{output}: a checkpoint cannot be written ({error}); make room, then --resume") from error
     runtime = trainer.totals.runtime()
     last = trainer.state.log_history[-2:]  # the run's own summary comes behind an evaluation of its last step
@@ -501,40 +524,13 @@ def _whole_weights(trainer: SftTrainer) -> dict[str, torch.Tensor]:
 
 def _clear_run(output: Path) -> None:
     """Remove what an earlier run left, so that none of it can be taken for this run's."""
-    for folder in [*output.glob("checkpoint-*"), output / "runs", output / ".writing"]:
-        if folder.is_dir():
-            shutil.rmtree(folder)
-    for name in (*MODEL_FILES, UNFINISHED):
+    for name in (TULU_RESULTS, GSM8K_SFT_RESULTS, RECORD_NAME, *MODEL_FILES, UNFINISHED):  # what calls it whole first
         (output / name).unlink(missing_ok=True)
-
-
-def _last_checkpoint(output: Path) -> str | None:
-    """The newest checkpoint that was written to its end; the Trainer writes trainer_state.json last.
-
-    InputError where there are some, but none with all that this run goes on from: the Trainer would start the optimizer
-    anew, and say nothing.
-    """
-    whole = [path.parent for path in output.glob("checkpoint-*/trainer_state.json") if _is_whole(path)]
-    whole.sort(key=lambda path: int(path.name.rpartition("-")[2]), reverse=True)
-    files = _SHARED_OUT_FILES if processes.are_sharding() else _CHECKPOINT_FILES
-    for checkpoint in whole:
-        if all((checkpoint / name).is_file() for name in files):
-            return str(checkpoint)
-    if whole:
-        missing = next(name for name in files if not (whole[0] / name).is_file())
-        how = "without" if processes.are_sharding() else "with"
-        raise InputError(
-            f"{whole[0]} has no {missing}: its run was started {how} FSDP or saved less than that takes; "
-            "continue it as it was started, or --overwrite starts anew"
-        )
-    return None
-
-
-def _is_whole(state: Path) -> bool:
-    try:
-        return "global_step" in json.loads(state.read_text(encoding="utf-8"))
-    except ValueError:  # killed while this was written
-        return False
+    for folder in [*output.glob("checkpoint-*"), output / "runs", output / ".writing"]:
+        if folder.is_symlink():
+            folder.unlink()
+        elif folder.is_dir():
+            shutil.rmtree(folder)
 
 
 def describe(tokenizer, train: Prepared, val: Prepared, left_out: dict[str, Any], inject_facts: bool) -> str:

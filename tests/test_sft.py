@@ -263,21 +263,86 @@ def test_a_run_does_not_go_on_with_other_data(interrupted, toy_data):
     assert (output / "model.safetensors").read_bytes() == weights
 
 
-def test_a_run_does_not_go_on_without_its_optimizer(interrupted, monkeypatch):
+def damaged(name, change):
+    """name: of a file in a checkpoint. change: of its bytes; None takes it away."""
+
+    def damage(checkpoint):
+        file = checkpoint / name
+        content = file.read_bytes()
+        file.unlink()
+        if change is not None:
+            file.write_bytes(change(content))
+
+    return damage
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (damaged("model.safetensors", None), r"has no model.safetensors \(was it saved with FSDP\?\)"),
+        (damaged("model.safetensors", lambda content: content[: len(content) // 2]), "has a damaged model.safetensors"),
+        (damaged("optimizer.pt", None), r"has no optimizer.pt \(was it saved with FSDP\?\)"),
+        (damaged("optimizer.pt", lambda content: content[:-1000]), "has a damaged optimizer.pt"),
+        (damaged("optimizer.pt", lambda content: b""), "has a damaged optimizer.pt"),
+        (damaged("scheduler.pt", None), "has no scheduler.pt"),
+        (damaged("rng_state.pth", None), "has no rng_state.pth"),
+        (damaged("trainer_state.json", lambda content: b'{"global_step": 3}'), "has a damaged trainer_state.json"),
+        (
+            lambda checkpoint: (
+                (checkpoint / "rng_state.pth").rename(checkpoint / "rng_state_0.pth")
+                and shutil.copy(checkpoint / "rng_state_0.pth", checkpoint / "rng_state_1.pth")
+            ),
+            "was saved by 2 processes, now there are 1",
+        ),
+    ],
+)
+def test_a_damaged_checkpoint_gives_way_to_an_older_one_and_is_never_half_taken(interrupted, damage, said, capsys):
     output, arguments, _, weights = interrupted
-    with monkeypatch.context() as patch:
-        patch.setattr(training.processes, "are_sharding", lambda: True)
-        message = r"checkpoint-2 has no pytorch_model_fsdp.bin: its run was started without FSDP or saved less"
-        with pytest.raises(InputError, match=message):
-            training._last_checkpoint(output)
-    shutil.copytree(output / "checkpoint-2", output / "checkpoint-3")
-    (output / "checkpoint-3/scheduler.pt").unlink()
-    assert training._last_checkpoint(output) == str(output / "checkpoint-2")
-    (output / "checkpoint-2/optimizer.pt").unlink()
-    with pytest.raises(InputError, match=r"checkpoint-3 has no scheduler.pt: .*--overwrite starts anew"):
+    older, newer = output / "checkpoint-2", output / "checkpoint-3"
+    shutil.copytree(older, newer)
+    state = json.loads((newer / "trainer_state.json").read_text())
+    (newer / "trainer_state.json").write_text(json.dumps(state | {"global_step": 3}))
+    damage(newer)
+    shutil.copytree(older, output / "checkpoint-abc")
+    shutil.move(older, output / "elsewhere")
+    with pytest.raises(InputError, match=f"checkpoint-3 {said}; continue the run as it was started, or --overwrite"):
         sft_tulu.main([*arguments, "--resume"])
-    sft_tulu.main([*arguments, "--overwrite"])
+    shutil.move(output / "elsewhere", older)
+    capsys.readouterr()
+    sft_tulu.main([*arguments, "--resume"])
+    assert "step     3 of 4" in capsys.readouterr().out
     assert (output / "model.safetensors").read_bytes() == weights
+
+
+def test_a_run_that_is_asked_to_stop_where_it_saves_anyway_saves_once(toy_base, toy_data, tmp_path, monkeypatch):
+    saved = []
+    save = training.Trainer._save_checkpoint
+    monkeypatch.setattr(training.Trainer, "_save_checkpoint", lambda *args: saved.append(args) or save(*args))
+    monkeypatch.setattr(training.SftTrainer, "_is_asked_to_stop", lambda trainer: trainer.state.global_step == 2)
+    arguments = command("sft_tulu", toy_base["baseline"], toy_data, tmp_path / "out", "baseline")
+    with pytest.raises(KeyboardInterrupt):
+        sft_tulu.main([*arguments, "save_strategy=steps", "save_steps=1", "max_steps=4"])
+    assert len(saved) == 2
+    assert (tmp_path / "out/checkpoint-2/trainer_state.json").exists()
+
+
+def test_a_run_that_is_killed_behind_its_last_checkpoint_takes_no_further_step(toy_base, toy_data, tmp_path, capsys):
+    output = tmp_path / "out"
+    arguments = command("sft_tulu", toy_base["baseline"], toy_data, output, "baseline", "lr_scheduler_type=constant")
+    arguments += ["save_strategy=steps", "save_steps=2", "max_steps=4", "eval_steps=2"]
+    sft_tulu.main(arguments)
+    weights = (output / "model.safetensors").read_bytes()
+    whole = mark_as_interrupted(output, "tulu_sft_results.json")
+    (output / ".writing").mkdir()
+    (output / ".writing/half").write_text("of a model")
+    capsys.readouterr()
+    sft_tulu.main([*arguments, "--resume"])
+    assert "of 4  loss" not in capsys.readouterr().out
+    again = json.loads((output / "tulu_sft_results.json").read_text())
+    for key in ("steps", "train_loss", "eval_loss", "loss_curves", "tokens_trained", "weights"):
+        assert again[key] == whole[key], key
+    assert (output / "model.safetensors").read_bytes() == weights
+    assert not (output / "half").exists()
 
 
 def test_overwrite_starts_an_interrupted_run_anew(interrupted, capsys):
