@@ -77,6 +77,8 @@ def open_checkpoint(path: str, condition: str | None, dtype: torch.dtype = torch
         raise InputError(f"model folder {path} cannot be loaded ({reason(error)}); export or fetch it again") from error
     if absent := missing_weights(report):
         raise InputError(f"model folder {path} lacks weights, {absent[0]} among {len(absent)}; export it again")
+    if not all(parameter.isfinite().all() for parameter in model.parameters()):
+        raise InputError(f"model folder {path} holds weights that are no finite numbers; train or fetch it again")
     verify_vocabulary(tokenizer, model, path, condition)
     model.loss_type = "ForCausalLM"  # what GPT-2 falls back to anyway, with a warning
     fuse_activations(model)

@@ -5,6 +5,7 @@ Every value stands in the YAML; there is no second copy of a recipe here. An ove
 """
 
 import dataclasses
+import math
 import re
 import reprlib
 import sys
@@ -63,7 +64,7 @@ class SftConfig:
         _check("seed", self.seed, 0 <= self.seed < 2**32, "0 to 4294967295")
         _check("micro_batch_tokens", self.micro_batch_tokens,
                self.micro_batch_tokens is None or self.micro_batch_tokens > 0, "at least 1, or null")  # fmt: skip
-        _check("global_batch_size", self.global_batch_size, self.global_batch_size > 0, "at least 1 row")
+        _check("global_batch_size", self.global_batch_size, 0 < self.global_batch_size <= 2**20, "1 to 1048576 rows")
 
 
 @dataclass(frozen=True)
@@ -413,6 +414,8 @@ def _typed(value: Any, expected: Any, where: str) -> Any:
     options = typing.get_args(expected) if isinstance(expected, types.UnionType) else (expected,)
     if not all(option in (int, float, str, bool, types.NoneType) for option in options):
         return value
+    if type(value) is float and float in options and not math.isfinite(value):
+        raise InputError(f"{where} is {_short(value)}, expected a finite number")
     if type(value) in options:
         return value
     if type(value) is int and float in options and abs(value) <= sys.float_info.max:

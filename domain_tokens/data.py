@@ -300,11 +300,22 @@ def _split_files(folder: Path, split: str) -> list[Path]:
     """The split's one file, or its Parquet shards as the Hub names them."""
     for place in (folder, folder / "main", folder / "data"):
         if shards := sorted(place.glob(f"{split}-*-of-*.parquet")):
+            _check_shards(place, split, [shard.name for shard in shards])
             return shards
         for suffix in _SUFFIXES:
             if (file := place / f"{split}{suffix}").is_file():
                 return [file]
     raise InputError(f"dataset folder {folder} has no {split} file; expected {split}.jsonl or {split}.parquet in it")
+
+
+def _check_shards(place: Path, split: str, names: list[str]) -> None:
+    """All of one set: train-00000-of-00002.parquet and train-00001-of-00002.parquet."""
+    total = int(names[0].removesuffix(".parquet").rpartition("-")[2] or 0)
+    if names != [f"{split}-{i:05}-of-{total:05}.parquet" for i in range(total)]:
+        raise InputError(
+            f"dataset folder {place} holds {', '.join(names[:3])}{' …' if len(names) > 3 else ''}, expected all of one "
+            f"set of {split} shards and no others; fetch the dataset again"
+        )
 
 
 def _open_files(paths: list[Path]) -> Rows:
@@ -366,6 +377,7 @@ def _open_parquet(paths: list[Path]) -> Rows:
     # The library knows a file again by its name and time, which a changed file may share.
     cache = Path(datasets.config.HF_DATASETS_CACHE) / "domain_tokens" / digest.hexdigest()
     try:
+        datasets.disable_progress_bars()
         table = datasets.Dataset.from_parquet([str(path) for path in paths], cache_dir=str(cache))
     except (pyarrow.ArrowException, datasets.exceptions.DatasetGenerationError) as error:
         raise InputError(f"dataset file {paths[0]} is not readable Parquet ({error}); fetch it again") from None

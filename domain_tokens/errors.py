@@ -48,11 +48,21 @@ def run(main: Callable[[], None], can_resume: bool = False) -> None:
         sys.exit(1)
     except RunError as error:
         _exit(1, error)
+    except RuntimeError as error:
+        if processes.count() == 1 or not _is_lost_connection(error):
+            raise
+        how = f"continue with: {continuing_command()}" if can_resume else "give the command again"
+        _exit(1, f"another process of this run has ended; {how}")
     except OSError as error:
         _exit(2 if error.errno == errno.ENAMETOOLONG else 1, explained(error))
     except KeyboardInterrupt:
         text = f"interrupted; continue with: {continuing_command()}" if can_resume else "interrupted"
         _exit(1, text, is_everywhere=True)
+
+
+def _is_lost_connection(error: RuntimeError) -> bool:
+    """torch's errors of NCCL have a type, those of gloo a text only."""
+    return type(error).__name__.startswith("Dist") or "gloo" in str(error)
 
 
 def on_failure(undo: Callable[[], None]) -> None:

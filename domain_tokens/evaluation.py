@@ -1,9 +1,11 @@
 """Asking a model questions and writing down every answer: the same path for GSM8K and the probes."""
 
 import random
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from tqdm import tqdm
@@ -13,6 +15,7 @@ from domain_tokens.answers import extract_answer, is_correct
 from domain_tokens.config import Loaded
 from domain_tokens.data import Rows, check_rows, gsm8k_conversation, unusable_text
 from domain_tokens.errors import InputError
+from domain_tokens.interruption import run_has_begun
 from domain_tokens.kept import KeptAnswers
 from domain_tokens.prompt import question as question_conversation
 from domain_tokens.results import (
@@ -23,6 +26,8 @@ from domain_tokens.results import (
     find_everywhere,
     json_text,
     jsonl_text,
+    read_json,
+    read_jsonl,
     unfinished_evaluation,
     write_files,
 )
@@ -102,8 +107,8 @@ def mul_table(rows: list[dict[str, Any]]) -> list[list[bool | None]]:
     """9×9, row a-1, column b-1: whether `What is a times b?` was answered right; None where it was not asked."""
     right: list[list[bool | None]] = [[None] * 9 for _ in range(9)]
     for row in rows:
-        if row.get("category") == "mul_table":
-            a, b = row["id"].removeprefix("mul_table-").split("x")
+        if row.get("category") == "mul_table" and (place := re.fullmatch(r"mul_table-([1-9])x([1-9])", row["id"])):
+            a, b = place.groups()
             right[int(a) - 1][int(b) - 1] = row["correct"]
     return right
 
@@ -149,11 +154,22 @@ def claim(name: str, loaded: Loaded, args) -> tuple[Path, bool, dict[str, Any]]:
 
     weights = weights_digest(Path(args.model_path))
     settings = {"eval_version": EVAL_VERSION, "weights": weights, "config": loaded.as_dict()}
+    if args.condition is not None:
+        settings["condition"] = args.condition
     output, complete = claim_folder(
         args.output_dir, f"{name}_results.json", settings, overwrite=args.overwrite, resume=args.resume,
         unfinished_name=unfinished_evaluation(name),
     )  # fmt: skip
+    if complete:
+        _check_complete(output, name)
     return output, complete, settings
+
+
+def _check_complete(output: Path, name: str) -> None:
+    total = read_json(output / f"{name}_results.json").get("metrics", {}).get("total")
+    predictions = output / f"{name}_predictions.jsonl"
+    if not predictions.is_file() or len(read_jsonl(predictions)) != total:
+        raise InputError(f"{predictions} does not hold the {total} answers of its results; --overwrite asks again")
 
 
 def evaluate(
@@ -183,6 +199,7 @@ def evaluate(
     if is_main:
         kept.begin(settings, args.resume)
     find_everywhere(output / unfinished_evaluation(name))
+    run_has_begun()
     answers = _answered(questions, kept.rows())
     if launched:
         launched.wait_for_everyone()  # before the files grow again
@@ -225,10 +242,18 @@ def evaluate(
     return results
 
 
-def _answered(questions: list[Question], kept: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The kept answers by id, of questions that are still the same."""
-    asked = {question.id: (question.text, question.reference) for question in questions}
-    return {row["id"]: row for row in kept if asked.get(row["id"]) == (row["question"], row["reference"])}
+def _answered(questions: list[Question], kept: list[Any]) -> dict[str, dict[str, Any]]:
+    """The kept answers by id: of questions that are still the same, judged as they would be now."""
+    asked = {question.id: question for question in questions}
+    return {row["id"]: row for row in kept if _is_answer(row, asked)}
+
+
+def _is_answer(row: Any, asked: dict[str, Question]) -> bool:
+    if not isinstance(row, dict) or not isinstance(row.get("reply"), str) or str(row.get("id")) not in asked:
+        return False
+    reply = SimpleNamespace(text=row["reply"], **{key: row.get(key) for key in ("tokens", "mul_tokens", "finished")})
+    is_sound = type(reply.tokens) is type(reply.mul_tokens) is int and type(reply.finished) is bool
+    return is_sound and prediction(asked[str(row["id"])], reply) == row
 
 
 def summary(results: dict[str, Any]) -> str:

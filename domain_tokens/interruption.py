@@ -12,6 +12,7 @@ from types import FrameType
 from domain_tokens import processes
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_has_begun = False
 _SAME = 1.0  # seconds within which signals are one request: a terminal's and a launcher's that passes it on
 
 
@@ -44,6 +45,12 @@ def terminate_like_interrupt() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
+def run_has_begun() -> None:
+    """From here on, what the running command has done is there to be continued."""
+    global _has_begun
+    _has_begun = True
+
+
 def continuing_command() -> str:
     """What to type to go on with the running command, of several processes with what launched them."""
     words = ["python", *sys.argv]
@@ -52,4 +59,6 @@ def continuing_command() -> str:
 
         words = psutil.Process(os.getppid()).cmdline()[1:]  # without the interpreter
         words = ["python", *words] if words[0].startswith("-") else [Path(words[0]).name, *words[1:]]
-    return shlex.join(["uv", "run", *(word for word in words if word not in ("--overwrite", "--resume")), "--resume"])
+    if _has_begun:
+        words = [*(word for word in words if word not in ("--overwrite", "--resume")), "--resume"]
+    return shlex.join(["uv", "run", *words])

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from domain_tokens import processes
-from domain_tokens.results import unfinished_evaluation, write_json
+from domain_tokens.results import hold, unfinished_evaluation, write_json
 
 
 class KeptAnswers:
@@ -22,16 +22,23 @@ class KeptAnswers:
     def begin(self, settings: dict[str, Any], resume: bool) -> None:
         """Mark the evaluation as begun; what an earlier one left goes, unless it is to be continued. Main process."""
         mark = self.folder / unfinished_evaluation(self.name)
+        if mark.exists():
+            hold(mark)
         if not (resume and mark.exists()):
             self.remove()
             write_json(mark, settings)
+            hold(mark)
 
     def rows(self) -> list[dict[str, Any]]:
-        """The predictions kept by any process; the end of a line that was never finished is no prediction."""
+        """What any process kept. The end of a line that was never finished is left out, as are damaged ones."""
         rows = []
         for path in self._files():
-            *lines, _unfinished = path.read_text(encoding="utf-8", errors="replace").split("\n")
-            rows += [json.loads(line) for line in lines]
+            *lines, _unfinished = path.read_bytes().split(b"\n")
+            for line in lines:
+                try:
+                    rows.append(json.loads(line))
+                except (ValueError, RecursionError):
+                    continue
         return rows
 
     def __enter__(self) -> "KeptAnswers":

@@ -158,7 +158,10 @@ def _is_whole(folder: Path) -> bool:
     """Files may have been deleted, or lost their content in a power cut."""
     if not (folder / _ABOUT).is_file():
         return False
-    sizes = read_json(folder / _ABOUT)["bytes"]
+    try:
+        sizes = read_json(folder / _ABOUT)["bytes"]
+    except (InputError, KeyError):
+        return False
     return all((folder / name).is_file() and (folder / name).stat().st_size == size for name, size in sizes.items())
 
 

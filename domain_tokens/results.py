@@ -9,6 +9,7 @@ import os
 import platform
 import re
 import subprocess
+import sys
 import time
 from collections.abc import Iterable
 from functools import partial
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from domain_tokens import processes
-from domain_tokens.errors import InputError, on_failure
+from domain_tokens.errors import InputError, RunError, on_failure
 
 # Rises with any change of prompt, stop rule or answer pattern: figures of different versions are not compared.
 EVAL_VERSION = 2
@@ -32,6 +33,7 @@ GSM8K_EVAL, PROBES_EVAL = "gsm8k", "arithmetic"  # {name}_results.json and {name
 # A dataset or model on the Hub, with its owner.
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
+_HELD: dict[str, int] = {}  # open files, whose locks last as long as this process
 _PATIENCE = 60  # seconds that a disk of several machines may take to show all of them what one has written
 
 
@@ -105,6 +107,8 @@ def write_files(files: dict[Path, bytes]) -> None:
     """
     temporary = {path: path.with_name(f".{path.name}.writing") for path in files}
     try:
+        for path in temporary.values():  # what somebody put there, perhaps a link to another place
+            path.unlink(missing_ok=True)
         for path, content in files.items():
             with temporary[path].open("wb") as file:
                 file.write(content)
@@ -160,17 +164,20 @@ def claim_folder(
     if overwrite and resume:
         raise InputError("--resume and --overwrite contradict each other; give one of them")
     folder = Path(path)
-    if made_from is not None and folder.resolve() == Path(made_from).expanduser().resolve():
+    if made_from is not None and os.path.realpath(folder) == os.path.realpath(Path(made_from).expanduser()):
         raise InputError(f"--output-dir {folder} is the model to start from; choose another folder")
     results, unfinished = folder / results_name, folder / unfinished_name
     if not overwrite:
         if results.exists() or unfinished.exists():
+            complete = (
+                not unfinished.exists()
+            )  # else what is complete is what an interrupted --overwrite was to replace
             if not resume:
-                if results.exists():
+                if complete:
                     raise InputError(f"{folder} already holds {results_name}; --overwrite replaces it")
                 raise InputError(f"{folder} holds an interrupted run; --resume continues it, --overwrite replaces it")
-            _check_same(folder, read_json(results if results.exists() else unfinished), settings)
-            if results.exists():
+            _check_same(folder, read_json(results if complete else unfinished), settings)
+            if complete:
                 return folder, True
         elif holds_model and (other := [name for name in MODEL_FILES if (folder / name).exists()]):
             raise InputError(
@@ -196,6 +203,30 @@ def find_everywhere(file: Path) -> None:
         raise InputError(f"{file.parent} is not the same folder on every machine; give --output-dir on a shared disk")
 
 
+def hold(mark: Path) -> None:
+    """Be the only process, until it ends, that writes what an existing `mark` stands for. RunError if another does.
+
+    A killed launcher leaves its processes behind, and they go on writing.
+    """
+    if sys.platform == "win32":
+        return
+    import fcntl  # no such module on Windows
+
+    place = os.path.realpath(mark)
+    if place in _HELD:
+        os.close(_HELD.pop(place))
+    _HELD[place] = file = os.open(mark, os.O_RDONLY)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        is_free = mark.exists() and mark.stat().st_ino == os.fstat(file).st_ino
+    except BlockingIOError:
+        is_free = False
+    except OSError:  # a disk without locks
+        is_free = True
+    if not is_free:
+        raise RunError(f"{mark.parent} is being written by another process; wait for it, or end it")
+
+
 def make_folder(folder: Path, flag: str) -> None:
     """Make a folder that will be written to, before anything is done for it. flag: what named it.
 
@@ -218,6 +249,8 @@ def output_file(path: str) -> Path:
     file = Path(path)
     if file.is_dir():
         raise InputError(f"output {file} is a folder, expected a file such as {file / 'comparison.json'}")
+    if file.exists() and not file.is_file():
+        raise InputError(f"output {file} is no file that could be replaced; choose another --output-path")
     if file.name.endswith(("_results.json", "_predictions.jsonl")):
         raise InputError(f"output {file} has the name of a run's results; choose another --output-path")
     make_folder(file.parent, "--output-path")

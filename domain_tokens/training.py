@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import math
 import re
 import shutil
 import time
@@ -37,7 +38,7 @@ from domain_tokens.config import Loaded, SftConfig, load
 from domain_tokens.data import Converter, contaminated_text, unusable_text
 from domain_tokens.errors import InputError, RunError
 from domain_tokens.hub import prepare_client
-from domain_tokens.interruption import StopRequest
+from domain_tokens.interruption import StopRequest, run_has_begun
 from domain_tokens.packing import prepare_model
 from domain_tokens.prepared import Prepared, prepare_training_data
 from domain_tokens.prompt import IGNORED_LABEL
@@ -51,6 +52,7 @@ from domain_tokens.results import (
     claim_folder,
     environment,
     find_everywhere,
+    hold,
     read_json,
     shown_source,
     write_json,
@@ -90,6 +92,7 @@ def run_stage(stage: str, results_name: str, convert: Converter, args, say: Call
         made_from=args.model_path,
     )
     if complete:
+        _check_weights(output, results_name)
         say(f"{output} is complete already")
         return
     say(f"Training {args.model_path} on {config.data.dataset}, condition {args.condition}, to {output}")
@@ -105,6 +108,15 @@ def run_stage(stage: str, results_name: str, convert: Converter, args, say: Call
         trainer, checkpoint, stage, results_name, loaded, output, run_settings, left_out, args.resume
     )
     say(summary(results))
+
+
+def _check_weights(output: Path, results_name: str) -> None:
+    try:
+        found = weights_digest(output)
+    except InputError:
+        found = None
+    if found is None or found != read_json(output / results_name).get("weights"):
+        raise InputError(f"{output} does not hold the weights that {results_name} speaks of; --overwrite trains anew")
 
 
 def settings(loaded: Loaded, model_path: str, condition: str, inject_facts: bool) -> dict[str, Any]:
@@ -176,6 +188,11 @@ class SftTrainer(Trainer):
         if self.args.should_save:
             (Path(output_dir) / TRAINING_ARGS_NAME).unlink()
 
+    def _issue_warnings_after_load(self, load_result) -> None:
+        """Weights under two names are saved once. Anything else that a checkpoint lacks was never this model's."""
+        if load_result.unexpected_keys or set(load_result.missing_keys) - _tied_names(self.model):
+            raise InputError(f"{self.args.output_dir}: its last checkpoint is another model's; --overwrite starts anew")
+
     def get_batch_samples(self, *args, **kwargs):
         batches, tokens = super().get_batch_samples(*args, **kwargs)  # once per optimizer step
         self.totals.tokens = self.totals.tokens + tokens  # a tensor: reading it here would stall a GPU at every step
@@ -195,6 +212,7 @@ class SftTrainer(Trainer):
     def log(self, logs: dict[str, float], *args, **kwargs) -> None:
         if "loss" in logs:
             logs = logs | {"loss": self.totals.loss_since_logged(self.state.global_step)}
+            check_finite(logs["loss"], self.state.global_step)
         super().log(logs, *args, **kwargs)
 
     def _run_epoch(self, *args, **kwargs) -> None:
@@ -272,6 +290,15 @@ class SftTrainer(Trainer):
             total[1] += (batch["labels"] != IGNORED_LABEL).sum()
         loss, tokens = self.accelerator.reduce(total).tolist()
         return EvalLoopOutput(None, None, {f"{metric_key_prefix}_loss": loss / tokens}, len(dataloader.dataset))
+
+
+def check_finite(loss: float, step: int) -> None:
+    """RunError for the loss of a run that no further step brings back."""
+    if not math.isfinite(loss):
+        raise RunError(
+            f"the loss is {loss} behind step {step}, so the model is lost; --overwrite starts anew, and a lower "
+            "learning_rate may help"
+        )
 
 
 class TerminalCallback(TrainerCallback):
@@ -379,7 +406,9 @@ def make_trainer(checkpoint: Checkpoint, train: Prepared, val: Prepared, config:
             trainer.get_eval_dataloader()
         trainer.create_optimizer_and_scheduler(num_training_steps=100)
         trainer.optimizer = trainer.lr_scheduler = None
-    except (ValueError, TypeError, ImportError, OverflowError) as error:
+        if arguments.load_best_model_at_end and arguments.metric_for_best_model not in ("loss", "eval_loss"):
+            raise ValueError(f"metric_for_best_model is {arguments.metric_for_best_model}, but only loss is measured")
+    except (ValueError, TypeError, ImportError, OverflowError, AttributeError, KeyError) as error:
         raise InputError(f"trainer: {error}; change that setting") from error
     for stock in (ProgressCallback, PrinterCallback):
         trainer.remove_callback(stock)
@@ -423,13 +452,16 @@ def train_and_save(
             "bring that data back, or --overwrite starts anew"
         )
     if trainer.is_world_process_zero():
+        if (output / UNFINISHED).exists():
+            hold(output / UNFINISHED)
         if not continues:
             _clear_run(output)
-            write_json(
-                output / UNFINISHED, settings | {"rows": {"digests": digests}}
-            )  # from here on the folder is incomplete
+            # From here on the folder is incomplete.
+            write_json(output / UNFINISHED, settings | {"rows": {"digests": digests}})
+            hold(output / UNFINISHED)
         trainer.add_callback(NumbersCallback(output / "runs"))
     find_everywhere(output / UNFINISHED)
+    run_has_begun()
     try:
         with StopRequest(processes.once(tqdm.write)) as trainer.stop:
             checkpoint_folder = last_checkpoint(output) if resume else None
@@ -454,6 +486,9 @@ def train_and_save(
     if val is not None and (not measured or trainer.args.load_best_model_at_end):  # then other weights are saved
         measured = [trainer.evaluate()["eval_loss"]]
     eval_loss = measured[0] if measured else None
+    train_loss = float(trainer.totals.loss) / max(1, trainer.state.global_step)
+    for loss in (train_loss, *measured):
+        check_finite(loss, trainer.state.global_step)
     curves = {
         name: [[log["step"], log[key]] for log in trainer.state.log_history if key in log]
         for name, key in (("train", "loss"), ("validation", "eval_loss"))
@@ -481,7 +516,7 @@ def train_and_save(
         "model_path": checkpoint.path,
         "start_weights": checkpoint.weights,
         "dataset": lineage[-1]["dataset"],
-        "train_loss": float(trainer.totals.loss) / max(1, trainer.state.global_step),
+        "train_loss": train_loss,
         "eval_loss": eval_loss,
         "loss_curves": curves,
         "train_runtime": runtime,
@@ -517,9 +552,14 @@ def train_and_save(
 def _whole_weights(trainer: SftTrainer) -> dict[str, torch.Tensor]:
     """The tensors of a model that its processes share out, gathered; tied ones once. Every process has to call this."""
     weights = trainer.accelerator.get_state_dict(trainer.model)
-    every_name = {name for name, _ in trainer.model.named_parameters(remove_duplicate=False)}
-    tied = every_name - {name for name, _ in trainer.model.named_parameters()}
+    tied = _tied_names(trainer.model)
     return {name: tensor for name, tensor in weights.items() if name not in tied}
+
+
+def _tied_names(model) -> set[str]:
+    """The second names of parameters that have two."""
+    names = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    return names - {name for name, _ in model.named_parameters()}
 
 
 def _clear_run(output: Path) -> None:

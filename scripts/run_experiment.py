@@ -172,4 +172,4 @@ def _as_main(command: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, can_resume=True)

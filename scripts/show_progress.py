@@ -31,6 +31,8 @@ def main(argv: list[str] | None = None) -> None:
     note = Path(args.write) if args.write else None
     if note and not note.is_file():
         raise InputError(f"{note} is no file; write the note first, the table is put into it")
+    if note and note.suffix in (".json", ".jsonl", ".yaml"):
+        raise InputError(f"{note} is no note; give a text file, such as one in progress/")
     rows = progress.table(root)
     print(aligned(rows, left=range(len(rows[0]))))
     if note:

@@ -164,7 +164,8 @@ def test_two_machines_ask_what_is_missing(toy_base, tmp_path):
     settings = {key: results[key] for key in ("eval_version", "weights", "config")}
     (output / "arithmetic_unfinished.json").write_text(json.dumps(settings))
     # As three processes had left it: 81 answers, and a reply that only they can have given.
-    rows[5]["reply"] = "given before"
+    rows[5] |= {"reply": "given before", "tokens": 2, "mul_tokens": 0, "finished": True}
+    rows[5] |= {"extracted": None, "extracted_strict": None, "correct": False, "correct_strict": False}
     for process in range(3):
         kept = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows[process:81:3])
         (output / f"arithmetic_unfinished-{process}.jsonl").write_text(kept, encoding="utf-8")
