@@ -330,7 +330,11 @@ def _full_key(key: str, known: dict[str, set[str]]) -> str:
         raise InputError(f"override {key!r} is ambiguous: {', '.join(sorted(full))}; give one of them")
     everything = {name for names in known.values() for name in names} | set(known)
     owner = OWNED_TRAINER_FIELDS.get(key.removeprefix("trainer."))
-    remedy = f": it is decided by {owner}" if owner else nearest(key, everything) or "; its file shows those it has"
+    remedy = (
+        f": it is decided by {owner}; leave it out"
+        if owner
+        else nearest(key, everything) or "; its file shows those it has"
+    )
     raise InputError(f"override {key!r} is not a key of this config{remedy}")
 
 

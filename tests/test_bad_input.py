@@ -316,6 +316,20 @@ RECIPES = {
     "not YAML": Case(TRAIN, ["config gsm8k.yaml is not readable YAML", "line 2"], put("gsm8k.yaml", "data: [\n")),
     "binary": Case(TRAIN, ["config gsm8k.yaml is not readable YAML"], put("gsm8k.yaml", bytes(range(256)))),
     "deeply nested": Case(TRAIN, ["config gsm8k.yaml is not readable YAML"], put("gsm8k.yaml", "[" * 100_000)),
+    "an endless rate": Case(f"{TRAIN} learning_rate=.inf", ["learning_rate is inf", "expected a finite number"]),
+    "no number of epochs": Case(f"{TRAIN} num_train_epochs=.nan", ["num_train_epochs is nan", "expected a finite"]),
+    "more rows a step than there can be": Case(
+        f"{TRAIN} global_batch_size={10**20}", [f"global_batch_size is {10**20}", "expected 1 to 1048576 rows"]
+    ),
+    "a metric that nobody measures": Case(
+        f"{TRAIN} load_best_model_at_end=true metric_for_best_model=foo eval_strategy=steps eval_steps=1 "
+        "save_strategy=steps save_steps=1",
+        ["trainer: metric_for_best_model is foo, but only loss is measured", "change that setting"],
+    ),
+    "an unknown log level": Case(f"{TRAIN} log_level=bogus", ["trainer: ", "bogus", "change that setting"]),
+    "a run that cannot go on": Case(
+        f"{TRAIN} save_only_model=true", ["'save_only_model' is not a key", "decided by --resume", "leave it out"]
+    ),
     "no date": Case(TRAIN, ["gsm8k.yaml is not readable YAML"], edit("gsm8k.yaml", "seed: 42", "seed: 2026-99-99")),
     "endless number": Case(
         TRAIN, ["gsm8k.yaml is not readable YAML"], edit("gsm8k.yaml", "seed: 42", "seed: " + "9" * 5000)
@@ -406,6 +420,11 @@ CONDITION = {
 }
 
 MODELS = {
+    "weights that are no numbers": Case(
+        PROBE,
+        ["base holds weights that are no finite numbers", "train or fetch it again"],
+        weights(lambda w: w["transformer.h.2.mlp.c_fc.weight"].fill_(torch.nan)),
+    ),
     "missing": Case(f"{TRAIN} --model-path none", ["model folder none does not exist", "scripts/prepare_base.py"]),
     "no name": Case(f"{ASK} --model-path ''", ["--model-path is empty", "--help"]),
     "a name too long": Case(f"{ASK} --model-path {'a' * 300}", ["a" * 300, "too long", "give a shorter one"]),
@@ -619,6 +638,11 @@ DATASETS = {
         ["x.parquet is not readable Parquet", "fetch it again"],
         put("x.parquet", b"PAR1" * 99),
     ),
+    "one shard of three": Case(
+        TRAIN,
+        ["data/gsm8k holds train-00000-of-00003.parquet", "expected all of one set", "fetch the dataset again"],
+        both(take(TRAIN_FILE), put("data/gsm8k/train-00000-of-00003.parquet", b"PAR1" * 99)),
+    ),
     "too little room for a token": Case(f"{TRAIN} max_length=2", [TRAIN_FILE, "data.max_length 2", "raise it"]),
     "rows longer than the model": Case(
         f"{TRAIN} max_length=2048",
@@ -688,6 +712,24 @@ OUTPUTS = {
     "a finished model of other settings": Case(
         f"{TRAIN} --output-dir tuned --resume --seed 7",
         ["tuned was made with config.seed 42, now it is 7", "--overwrite replaces it"],
+    ),
+    "a finished model without its weights": Case(
+        f"{TRAIN} --output-dir tuned --resume",
+        ["tuned does not hold the weights that sft_results.json speaks of", "--overwrite trains anew"],
+        take("tuned/model.safetensors"),
+    ),
+    "a finished evaluation without its replies": Case(
+        f"{ASK} --output-dir eval_baseline --resume",
+        ["gsm8k_predictions.jsonl does not hold the 20 answers of its results", "--overwrite asks again"],
+        put("eval_baseline/gsm8k_predictions.jsonl", ""),
+    ),
+    "a loop of links": Case(
+        f"{TRAIN} --output-dir loop",
+        ["loop cannot be written", "choose another --output-dir"],
+        lambda folder: (folder / "loop").symlink_to("loop"),
+    ),
+    "a note that is none": Case(
+        f"{PROGRESS} --write eval_baseline/gsm8k_results.json", ["gsm8k_results.json is no note", "give a text file"]
     ),
     "another model": Case(f"{TRAIN} --output-dir facts", ["facts holds another model", "choose another folder"]),
     "the model to start from": Case(

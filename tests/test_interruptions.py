@@ -1,5 +1,6 @@
 """What is killed, stopped or half-written is continued as if nothing had happened."""
 
+import json
 import random
 import shutil
 import signal
@@ -8,10 +9,14 @@ import sys
 
 import interruptions
 import pytest
+import run_arithmetic_probes
 import sft_tulu
 from conftest import read_jsonl
 from interruptions import ROOT
 
+from domain_tokens import generation, interruption, results
+from domain_tokens.errors import InputError
+from domain_tokens.interruption import continuing_command
 from domain_tokens.kept import KeptAnswers
 
 
@@ -76,6 +81,63 @@ def test_a_checkpoint_that_was_never_finished_is_not_loaded(toy_base, toy_data, 
     assert "step     6 of 8" in printed
     assert "step     3 of 8" not in printed
     assert (output / "model.safetensors").read_bytes() == weights
+
+
+def test_an_interrupted_overwrite_is_continued_as_what_it_was_to_become(toy_base, tmp_path, monkeypatch):
+    arguments = ["--model-path", str(toy_base["mul_tokens"]), "--output-dir", str(tmp_path)]
+    run_arithmetic_probes.main([*arguments, "max_new_tokens=3"])
+    asked = []
+
+    def interrupted(checkpoint, conversations, *more):
+        asked.append(len(conversations))
+        for number, reply in enumerate(generate(checkpoint, conversations, *more)):
+            if number == 100 and len(asked) == 1:
+                raise KeyboardInterrupt
+            yield reply
+
+    generate = generation.generate_replies
+    monkeypatch.setattr(generation, "generate_replies", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_arithmetic_probes.main([*arguments, "max_new_tokens=5", "--overwrite"])
+    assert "--overwrite" not in continuing_command()
+    assert (tmp_path / "arithmetic_results.json").exists(), "the old one, until there is a new one"
+    with pytest.raises(InputError, match=r"made with config.max_new_tokens 5, now it is 3"):
+        run_arithmetic_probes.main([*arguments, "max_new_tokens=3", "--resume"])
+
+    # Of what was kept, some is damaged, and some was judged by other rules.
+    kept = tmp_path / "arithmetic_unfinished-0.jsonl"
+    lines = kept.read_bytes().splitlines()
+    other = json.loads(lines[5]) | {"correct": "yes"}
+    lines[:6] = [b"\0" * 40, lines[1][:30], b"{}", b"5", b'{"id": []}', json.dumps(other).encode()]
+    kept.write_bytes(b"\n".join(lines) + b"\n\xff\xfe")
+    run_arithmetic_probes.main([*arguments, "max_new_tokens=5", "--resume"])
+    assert asked == [281, 281 - 100 + 6]
+    alone = tmp_path / "alone"
+    run_arithmetic_probes.main([*arguments[:2], "--output-dir", str(alone), "max_new_tokens=5"])
+    name = "arithmetic_predictions.jsonl"
+    assert (tmp_path / name).read_bytes() == (alone / name).read_bytes()
+
+
+def test_a_command_that_is_stopped_before_it_has_begun_is_given_again_as_it_was(monkeypatch):
+    monkeypatch.setattr(interruption, "_has_begun", False)
+    monkeypatch.setattr(sys, "argv", ["sft/sft_tulu.py", "--overwrite", "--seed", "7"])
+    assert continuing_command() == "uv run python sft/sft_tulu.py --overwrite --seed 7"
+    interruption.run_has_begun()
+    assert continuing_command() == "uv run python sft/sft_tulu.py --seed 7 --resume"
+
+
+def test_only_one_process_writes_a_run(tmp_path):
+    mark = tmp_path / "unfinished_run.json"
+    mark.write_text("{}")
+    results.hold(mark)
+    results.hold(mark)  # the same process may
+    code = "import sys; from pathlib import Path; from domain_tokens import results; results.hold(Path(sys.argv[1]))"
+    other = [sys.executable, "-c", code, str(mark)]
+    done = subprocess.run(other, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert f"RunError: {tmp_path} is being written by another process; wait for it, or end it" in done.stderr
+    mark.unlink()
+    mark.write_text("{}")  # another run's
+    subprocess.run(other, cwd=ROOT, check=True)
 
 
 def test_kept_answers_survive_half_a_line(tmp_path):

@@ -218,5 +218,6 @@ def test_two_processes_stop_when_asked_go_on_and_end_when_one_dies(toy_base, toy
     running = started([sys.executable, *told[0].split()[7:]], f"step {first:>5}")
     workers = subprocess.run(["pgrep", "-P", str(running.pid)], capture_output=True, text=True, check=True)
     subprocess.run(["kill", "-9", workers.stdout.split()[-1]], check=True)
-    running.communicate(timeout=90)  # not hanging
+    _, complaints = running.communicate(timeout=90)  # not hanging
     assert running.returncode != 0
+    assert f"error: another process of this run has ended; continue with: {launch}" in complaints

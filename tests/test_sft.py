@@ -17,7 +17,7 @@ from interruptions import mark_as_interrupted
 
 from domain_tokens import training
 from domain_tokens.checkpoints import open_checkpoint
-from domain_tokens.errors import InputError
+from domain_tokens.errors import InputError, RunError
 from domain_tokens.prompt import IGNORED_LABEL, prompt_text, question
 from domain_tokens.tokens import FACT_TOKENS
 
@@ -312,6 +312,16 @@ def test_a_damaged_checkpoint_gives_way_to_an_older_one_and_is_never_half_taken(
     sft_tulu.main([*arguments, "--resume"])
     assert "step     3 of 4" in capsys.readouterr().out
     assert (output / "model.safetensors").read_bytes() == weights
+
+
+def test_a_run_that_diverges_is_no_result(toy_base, toy_data, tmp_path):
+    arguments = command("sft_tulu", toy_base["baseline"], toy_data, tmp_path / "out", "baseline", "max_steps=4")
+    with pytest.raises(
+        RunError, match=r"the loss is nan behind step \d, so the model is lost; --overwrite starts anew"
+    ):
+        sft_tulu.main([*arguments, "learning_rate=1e30"])
+    assert not (tmp_path / "out/tulu_sft_results.json").exists()
+    sft_tulu.main([*arguments, "--overwrite"])
 
 
 def test_a_run_that_is_asked_to_stop_where_it_saves_anyway_saves_once(toy_base, toy_data, tmp_path, monkeypatch):
