@@ -81,7 +81,7 @@ def kill_and_continue(command: Command, output: Path, outcome, kills: int, rng: 
         if command.kill_after(moment):
             killed += 1
             say(f"kill {killed} after {moment:.2f} of {seconds:.2f} s: {_left(output)}")
-            if killed < kills and rng.random() < 0.7:
+            if killed < kills and rng.random() < 0.5:
                 continue  # and be killed once more before it is done
             command.finish()
         assert outcome(output) == expected, f"{output} differs from the run that was left alone"
