@@ -2,6 +2,7 @@
 
 import io
 import json
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,9 @@ import pytest
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"  # real data, beside the repository on some machines only
 CONDITIONS = ("baseline", "mul_tokens")
+
+# Started in the background of a shell, the tests' own processes would ignore Ctrl-C, which some of them are to answer.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same cases every time: whether a commit passes must not be a matter of luck.
 hypothesis.settings.register_profile("fixed", derandomize=True)
