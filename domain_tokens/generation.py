@@ -60,21 +60,17 @@ class ReplyStream(BaseStreamer):
     """A reply while it is made. `on_text` gets it in pieces, each as soon as no later token can change it.
 
     The pieces joined are exactly the text of `reply()`, which can be asked for at any time: a reply that was stopped
-    is what had come until then. It is stopped, with KeyboardInterrupt, behind the token at which `is_stopped` says so.
+    is what had come until then.
     """
 
-    def __init__(
-        self, checkpoint: Checkpoint, on_text: Callable[[str], None], is_stopped: Callable[[], bool] = lambda: False
-    ):
-        self.checkpoint, self.on_text, self.is_stopped = checkpoint, on_text, is_stopped
+    def __init__(self, checkpoint: Checkpoint, on_text: Callable[[str], None]):
+        self.checkpoint, self.on_text = checkpoint, on_text
         self.ids: list[int] = []
         self.shown = ""
         self.is_prompt = True
 
     def put(self, value: torch.Tensor) -> None:
         """value: the prompt's ids (1, tokens) at first, then one new id at a time (1,)."""
-        if self.is_stopped():
-            raise KeyboardInterrupt
         if self.is_prompt:
             self.is_prompt = False
             return

@@ -14,11 +14,9 @@ import json
 import os
 import re
 import sys
-from contextlib import nullcontext
 from pathlib import Path
 
 from domain_tokens.errors import InputError, nearest, one_line_usage_errors, run
-from domain_tokens.interruption import StopRequest
 from domain_tokens.sampling import Sampling
 from domain_tokens.tables import shown_text
 
@@ -143,15 +141,12 @@ class Chat:
             oldest = "The oldest turn was" if dropped == 1 else f"The {dropped} oldest turns were"
             positions = f"the model's {self.checkpoint.context:,} tokens"
             note(f"[{oldest} left out: with room for a reply, the conversation is longer than {positions}.]")
-        # Asked for between tokens: an exception at any moment may come where one is ignored, and be lost.
-        stop = StopRequest(lambda text: None)
-        stream = ReplyStream(self.checkpoint, self.screen.show if is_shown else lambda text: None, lambda: stop.is_made)
+        stream = ReplyStream(self.checkpoint, self.screen.show if is_shown else lambda text: None)
         if is_shown and self.screen.is_terminal:
             print("Assistant: ", end="", flush=True)
         was_stopped = False
         try:
-            with stop if self.keeps_stopped else nullcontext():
-                stream_reply(self.checkpoint, messages, room, self.sampling, self.seed, stream)
+            stream_reply(self.checkpoint, messages, room, self.sampling, self.seed, stream)
         except KeyboardInterrupt:
             if not self.keeps_stopped:
                 print(flush=True)
