@@ -328,13 +328,10 @@ def _full_key(key: str, known: dict[str, set[str]]) -> str:
         return next(iter(full))
     if "." not in key and full:
         raise InputError(f"override {key!r} is ambiguous: {', '.join(sorted(full))}; give one of them")
+    if owner := OWNED_TRAINER_FIELDS.get(key.removeprefix("trainer.")):
+        raise InputError(f"override {key!r} is not a key of this config: it is decided by {owner}; leave it out")
     everything = {name for names in known.values() for name in names} | set(known)
-    owner = OWNED_TRAINER_FIELDS.get(key.removeprefix("trainer."))
-    remedy = (
-        f": it is decided by {owner}; leave it out"
-        if owner
-        else nearest(key, everything) or "; its file shows those it has"
-    )
+    remedy = nearest(key, everything) or "; its file shows those it has"
     raise InputError(f"override {key!r} is not a key of this config{remedy}")
 
 

@@ -107,9 +107,8 @@ def write_files(files: dict[Path, bytes]) -> None:
     """
     temporary = {path: path.with_name(f".{path.name}.writing") for path in files}
     try:
-        for path in temporary.values():  # what somebody put there, perhaps a link to another place
-            path.unlink(missing_ok=True)
         for path, content in files.items():
+            temporary[path].unlink(missing_ok=True)  # what somebody put there, perhaps a link to another place
             with temporary[path].open("wb") as file:
                 file.write(content)
                 file.flush()
@@ -169,9 +168,8 @@ def claim_folder(
     results, unfinished = folder / results_name, folder / unfinished_name
     if not overwrite:
         if results.exists() or unfinished.exists():
-            complete = (
-                not unfinished.exists()
-            )  # else what is complete is what an interrupted --overwrite was to replace
+            # Results beside an unfinished run are those that it was to replace.
+            complete = not unfinished.exists()
             if not resume:
                 if complete:
                     raise InputError(f"{folder} already holds {results_name}; --overwrite replaces it")

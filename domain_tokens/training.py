@@ -43,11 +43,8 @@ from domain_tokens.packing import prepare_model
 from domain_tokens.prepared import Prepared, prepare_training_data
 from domain_tokens.prompt import IGNORED_LABEL
 from domain_tokens.results import (
-    GSM8K_SFT_RESULTS,
     MODEL_FILES,
-    RECORD_NAME,
     RESOLVED_CONFIG,
-    TULU_RESULTS,
     UNFINISHED,
     claim_folder,
     environment,
@@ -564,7 +561,7 @@ def _tied_names(model) -> set[str]:
 
 def _clear_run(output: Path) -> None:
     """Remove what an earlier run left, so that none of it can be taken for this run's."""
-    for name in (TULU_RESULTS, GSM8K_SFT_RESULTS, RECORD_NAME, *MODEL_FILES, UNFINISHED):  # what calls it whole first
+    for name in (*reversed(MODEL_FILES), UNFINISHED):  # what calls the model whole goes first
         (output / name).unlink(missing_ok=True)
     for folder in [*output.glob("checkpoint-*"), output / "runs", output / ".writing"]:
         if folder.is_symlink():

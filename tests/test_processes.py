@@ -30,8 +30,9 @@ UNEVEN = [
 ]  # fmt: skip
 
 
-def environment(**more):
-    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "sft")} | more
+def environment():
+    scripts = os.pathsep.join(str(ROOT / room) for room in ("sft", "eval"))  # for files of these tests that import them
+    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": scripts}
 
 
 def launched(launch, arguments):
@@ -179,9 +180,8 @@ def test_two_machines_ask_what_is_missing(toy_base, tmp_path):
 def test_machines_that_do_not_share_the_output_folder_are_refused(toy_base, tmp_path):
     impatient = tmp_path / "impatient.py"
     impatient.write_text(
-        "import sys; from domain_tokens import results; results._PATIENCE = 0\n"
-        f"sys.path.insert(0, '{ROOT / 'eval'}'); import run_arithmetic_probes\n"
-        "from domain_tokens import errors; errors.run(run_arithmetic_probes.main)\n"
+        "import run_arithmetic_probes\nfrom domain_tokens import errors, results\n"
+        "results._PATIENCE = 0\nerrors.run(run_arithmetic_probes.main)\n"
     )
     commands = [
         [impatient, "--model-path", toy_base["baseline"], "--output-dir", tmp_path / name, "max_new_tokens=2"]
