@@ -26,6 +26,7 @@ _GROUPED = r"(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)"
 _NUMBER = _number(_GROUPED)
 _STATED = rf"((?>{_number('[0-9,]*[0-9]')}))(?![.,]*[0-9])"
 _MARKUP = r"""[\s*_:"'“‘`$€£\\(\[{]*?(?:\\boxed\{|USD )?"""  # "The answer is: **$18**", "\boxed{18}"
+
 # "6*9 = 54" is answered with 54: else the same reply would be wrong in plain text and right with a fact token.
 # Of its operands 3/4 is two: a text of many slashes could else be read in more ways than there is time to try.
 _OPERAND = rf"(?:{_SIGN}[$€£]?|[$€£]{_SIGN})(?:{_GROUPED}(?:[ ][0-9]+/[0-9]+|\.[0-9]+)?|(?<![\w.])\.[0-9]+)"
@@ -34,7 +35,6 @@ _ANY_NUMBER = re.compile(rf"\^[({{]*[-−]?[0-9.,]+|({_NUMBER})")  # an exponent
 _BEHIND_HASHES = re.compile(rf"####\s*{_STATED}")
 _BEHIND_HASHES_LENIENT = re.compile(rf"####\s*{_CALCULATION}{_STATED}")
 _BEHIND_PHRASE = re.compile(rf"\bthe (?:final )?answer is{_MARKUP}{_CALCULATION}{_STATED}", re.IGNORECASE)
-
 _LONGEST_NUMBER = 300  # digits; anything longer is a repetition, and int() refuses far longer ones
 
 

@@ -8,7 +8,7 @@ division to its left) makes a product untouchable. What is doubtful is left alon
 import re
 from collections import Counter
 
-from domain_tokens.tokens import FACT_PATTERN, FACT_TOKENS, PRODUCT_OF_TOKEN, fact_token
+from domain_tokens.facts import FACT_PATTERN, FACT_TOKENS, PRODUCT_OF_TOKEN, fact_token
 
 _GAP = r"[^\S\r\n]*"  # a line break ends a product: "3\n* 4" is a number and a list item
 _FACT = rf"(?:{FACT_PATTERN.pattern})"
@@ -18,21 +18,26 @@ _NUMBER = rf"(?:[0-9]+(?:,[0-9]{{3}})*(?:\.[0-9]+)?|{_FACT})"
 # What stands behind "=": perhaps a currency sign, perhaps a GSM8K annotation <<6*9=54>>, then the number.
 _ANNOTATION = rf"(?:<<(?:[^<>\n]|{_FACT}){{0,200}}>>)?"
 _RESULT = re.compile(rf"{_GAP}=(?!=){_GAP}[$€£]?{_ANNOTATION}{_GAP}(?P<sign>[-−+]?)[$€£]?(?P<number>{_NUMBER})")
+
 # A power, and not the ** that closes bold text: "12**2", "12 ** n", but "**3*4 = 12** apples".
 _POWER = rf"(?:{_GAP}\^|\*\*{_GAP}[0-9(+\-−.√]|\*\*\w|[^\S\r\n]+\*\*{_GAP}[\w(]|[²³¹⁰⁴-⁹⁺⁻])"
+
 # The number goes on in a way that is no longer the plain number: 12,5  12:30  12 1/2  12 000  12%  12e3  12^2
 _NUMBER_GOES_ON = re.compile(rf"[,.:'’][0-9]|[eE][-+]?[0-9]|{_GAP}(?:[0-9]|{_FACT}|%|\\%|per\s?cent\b)|{_POWER}|[_½¼¾]")
+
 # The number is only the first operand of an expression: 6*9 = 54 - 4
 _EXPRESSION_GOES_ON = re.compile(rf"{_GAP}[-−–+*×÷/xX]{_GAP}[-−]?{_GAP}(?:[$€£.(√]|[0-9]|{_FACT}|<<)")
 
 # Directly in front of the first operand: part of a longer number, a name, a root, a closed bracket.
 _BOUND_BEFORE = re.compile(r"(?:[\w.٫٬√∛∜\\)\]}]|[0-9>][,:'’])\Z")
+
 # In front of the first operand, gaps and signs skipped: divided, raised, under a root or function, "5 percent".
 _TIGHTER_BEFORE = re.compile(
     r"(?:[/÷∕⁄／√∛∜%]|\b(?:divided by|mod|sqrt|log|ln|exp|sin|cos|tan)|[\w)\]}>][^\S\r\n]*(?:\^|\*\*))\Z", re.IGNORECASE
 )
 _NUMBER_BEFORE = re.compile(rf"(?:[0-9½¼¾²³%]|{_FACT})\Z")
 _EXPONENT_SIGN_BEFORE = re.compile(r"[0-9.][eE]\Z")
+
 # Directly behind the second operand: part of a longer number or a name, a power, a percentage, a factorial.
 _BOUND_BEHIND = re.compile(
     rf"[\w!√]|[.,:'’][0-9]|{_GAP}(?:[0-9½¼¾]|{_FACT})|{_GAP}\.[0-9]|{_POWER}"
@@ -47,11 +52,9 @@ _X_ENDS = re.compile(rf"{_GAP}[.,;:?!]")  # "= 3 x 4." ends a calculation, "The 
 _CALCULATION_BEFORE = re.compile(r"[=+\-−*×/÷(]\Z")
 _EQUALS = re.compile(rf"{_GAP}=(?!=)")
 _ARTICLE_BEFORE = re.compile(r"\b(?:a|an|the)\Z", re.IGNORECASE)
-
 _SHORT_PIECE = re.compile(r"[^>]{0,64}>|[^>]{1,64}")  # every closing bracket ends one
 _FACT_AT_END = re.compile(rf"{_FACT}\Z")
 _LONGEST_TOKEN = max(map(len, FACT_TOKENS))
-
 _WINDOW = 32  # characters of context the anchored patterns need; slicing keeps the whole pass linear
 
 

@@ -14,12 +14,10 @@ from typing import NamedTuple
 import numpy as np
 
 Message = dict[str, str]  # {"role": "system" | "user" | "assistant", "content": text}
-
 ROLES = ("system", "user", "assistant")
 USER_LABEL, ASSISTANT_LABEL = "User:", "Assistant:"
 LOSS_ON = ("assistant", "all")
 IGNORED_LABEL = -100  # the label torch's cross-entropy skips
-
 _NEXT_TURN = re.compile(rf"^{USER_LABEL}", re.MULTILINE)
 
 # A generation stops here; `cut_reply` then takes the label off. Behind a line break, as a turn always is.
@@ -57,7 +55,7 @@ class Encoded(NamedTuple):
     cut: bool
 
 
-def question(text: str) -> list[Message]:
+def question_conversation(text: str) -> list[Message]:
     return [{"role": "user", "content": text}]
 
 
@@ -81,7 +79,7 @@ def prompt_text(messages: Sequence[Message], end_of_text: str) -> str:
     return "".join(piece.text for piece in render(messages, end_of_text)) + f"\n{ASSISTANT_LABEL}"
 
 
-def encode(
+def encode_conversations(
     tokenizer, conversations: Sequence[Sequence[Message]], max_length: int | None = None, loss_on: str = "assistant"
 ) -> list[Encoded]:
     """Tokenise each conversation as one text and flag the tokens that carry loss.

@@ -11,9 +11,11 @@ NAMES = [
     "Tom", "Ana", "Ben", "Eva", "Max", "Lily", "Omar", "Nina", "Sam", "Mia", "Leo", "Zoe", "Ivan", "Ruth", "Paul",
     "Kate", "Hugo", "Vera", "Finn", "Dora", "Carl", "Emma", "Noah", "Rosa",
 ]  # fmt: skip
+
 BOXES = [
     "box", "bag", "jar", "tray", "crate", "shelf", "row", "basket", "drawer", "pack",
 ]  # fmt: skip
+
 THINGS = [
     "apple", "coin", "book", "pen", "stamp", "card", "shell", "ball", "cup", "nail", "seed", "brick", "lemon",
     "egg", "button", "bead", "plum", "candle", "marble", "ticket",
@@ -23,10 +25,12 @@ CAPITALS = {
     "France": "Paris", "Italy": "Rome", "Spain": "Madrid", "Japan": "Tokyo", "Egypt": "Cairo", "Peru": "Lima",
     "Norway": "Oslo", "Greece": "Athens", "Cuba": "Havana", "Kenya": "Nairobi",
 }  # fmt: skip
+
 OPPOSITES = {
     "hot": "cold", "big": "small", "up": "down", "day": "night", "fast": "slow", "old": "new", "wet": "dry",
     "full": "empty", "left": "right", "open": "closed",
 }  # fmt: skip
+
 LISTS = {
     "colors": ("red", "blue", "green", "white"),
     "fruits": ("apple", "plum", "lemon", "pear"),
@@ -46,7 +50,6 @@ PRODUCTS = {
     "Give me the product of {a} and {b}.": "The product is {a}*{b} = {c}.",
 }
 SUM_QUESTIONS = ("What is {a} plus {b}?", "Add {a} and {b}.", "How much is {a} + {b}?")
-
 TOKENIZER_SIZE = 700  # before the facts
 CONTEXT = 1024
 

@@ -7,7 +7,7 @@ Example:
 import argparse
 from pathlib import Path
 
-from domain_tokens.errors import one_line_usage_errors, run
+from domain_tokens.runs.command import one_line_usage_errors, run
 
 CONFIG = Path(__file__).parent / "configs" / "probes.yaml"
 
@@ -32,20 +32,25 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     # torch and transformers take seconds to import, which --help and usage errors need not wait for
-    from domain_tokens import config, evaluation, processes, results
+    from domain_tokens.evaluation.questions import make_probes
+    from domain_tokens.evaluation.run import claim_evaluation, evaluation_summary, run_evaluation
+    from domain_tokens.runs import processes
+    from domain_tokens.runs.config import load_config
+    from domain_tokens.runs.names import PROBES_EVAL
+    from domain_tokens.runs.recipes import EvalConfig
 
     say = processes.once(print)
-    loaded = config.load(args.config, config.EvalConfig, args.overrides, {"seed": args.seed})
-    output, complete, settings = evaluation.claim(results.PROBES_EVAL, loaded, args)
+    loaded = load_config(args.config, EvalConfig, args.overrides, {"seed": args.seed})
+    output, complete, settings = claim_evaluation(PROBES_EVAL, loaded, args)
     if complete:
         say(f"{output} holds this evaluation already")
         return
     say(f"Asking {args.model_path} the arithmetic probes, to {output}")
     say(loaded.as_yaml())
 
-    questions = evaluation.probes(loaded.config.seed)
-    outcome = evaluation.evaluate(results.PROBES_EVAL, questions, loaded, output, settings, args)
-    say(evaluation.summary(outcome))
+    questions = make_probes(loaded.config.seed)
+    outcome = run_evaluation(PROBES_EVAL, questions, loaded, output, settings, args)
+    say(evaluation_summary(outcome))
 
 
 if __name__ == "__main__":

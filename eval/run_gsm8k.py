@@ -7,7 +7,7 @@ Example:
 import argparse
 from pathlib import Path
 
-from domain_tokens.errors import one_line_usage_errors, run
+from domain_tokens.runs.command import one_line_usage_errors, run
 
 CONFIG = Path(__file__).parent / "configs" / "gsm8k.yaml"
 
@@ -32,26 +32,33 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     # torch and transformers take seconds to import, which --help and usage errors need not wait for
-    from domain_tokens import config, data, evaluation, hub, processes, results
+    from domain_tokens.data.readers import open_rows
+    from domain_tokens.evaluation.questions import gsm8k_questions
+    from domain_tokens.evaluation.run import claim_evaluation, evaluation_summary, run_evaluation
+    from domain_tokens.hub.client import prepare_client
+    from domain_tokens.runs import processes
+    from domain_tokens.runs.config import load_config
+    from domain_tokens.runs.names import GSM8K_EVAL
+    from domain_tokens.runs.recipes import Gsm8kEvalConfig
 
     say = processes.once(print)
     flags = {"seed": args.seed, "dataset": args.dataset_path, "max_samples": args.max_samples}
-    loaded = config.load(args.config, config.Gsm8kEvalConfig, args.overrides, flags)
-    output, complete, settings = evaluation.claim(results.GSM8K_EVAL, loaded, args)
+    loaded = load_config(args.config, Gsm8kEvalConfig, args.overrides, flags)
+    output, complete, settings = claim_evaluation(GSM8K_EVAL, loaded, args)
     if complete:
         say(f"{output} holds this evaluation already")
         return
     say(f"Asking {args.model_path} the questions of {loaded.config.dataset}, to {output}")
     say(loaded.as_yaml())
 
-    hub.prepare_client(say=say)
-    rows = data.open_rows(loaded.config.dataset, loaded.config.subset, "test")
-    questions, left_out = evaluation.gsm8k_questions(rows)
+    prepare_client(say=say)
+    rows = open_rows(loaded.config.dataset, loaded.config.subset, "test")
+    questions, left_out = gsm8k_questions(rows)
     if left_out:
         say(f"unusable rows left out: {left_out}")
     questions = questions[: loaded.config.max_samples]
-    outcome = evaluation.evaluate(results.GSM8K_EVAL, questions, loaded, output, settings, args)
-    say(evaluation.summary(outcome))
+    outcome = run_evaluation(GSM8K_EVAL, questions, loaded, output, settings, args)
+    say(evaluation_summary(outcome))
 
 
 if __name__ == "__main__":

@@ -16,9 +16,10 @@ import re
 import sys
 from pathlib import Path
 
-from domain_tokens.errors import InputError, nearest, one_line_usage_errors, run
-from domain_tokens.sampling import Sampling
-from domain_tokens.tables import shown_text
+from domain_tokens.evaluation.sampling import Sampling
+from domain_tokens.runs.command import one_line_usage_errors, run
+from domain_tokens.runs.errors import InputError, nearest
+from domain_tokens.runs.terminal import shown_text
 
 FACT_COLOUR = "\033[36m{}\033[0m"
 HISTORY_LINES = 1000
@@ -77,10 +78,11 @@ def main(argv: list[str] | None = None) -> None:
     # torch and transformers take seconds to import, which --help and usage errors need not wait for. What they make
     # stays, so looking through it for garbage would be a second for nothing.
     gc.disable()
-    from domain_tokens.checkpoints import open_checkpoint, place
+    from domain_tokens.models.device import place
+    from domain_tokens.models.folder import open_model
 
     gc.enable()
-    checkpoint = open_checkpoint(args.model_path, args.condition)
+    checkpoint = open_model(args.model_path, args.condition)
     device = place(checkpoint, args.device)
     size = checkpoint.model.num_parameters() / 1e6
     note(f"{checkpoint.condition}, {size:.1f}M parameters, on {device}; {args.sampling}, seed {args.seed}")
@@ -106,7 +108,7 @@ class Screen:
         self.mark = FACT_COLOUR if has_colour else "{}"
 
     def show(self, text: str) -> None:
-        from domain_tokens.tokens import show_facts
+        from domain_tokens.facts import show_facts
 
         if self.is_terminal:
             text = shown_text(text)
@@ -133,7 +135,7 @@ class Chat:
 
         Raises InputError for a question that does not fit. With `keeps_stopped`, Ctrl-C ends the reply early.
         """
-        from domain_tokens.generation import ReplyStream, fit_context, stream_reply
+        from domain_tokens.evaluation.streaming import ReplyStream, fit_context, stream_reply
 
         asked = [*self.messages, {"role": "user", "content": question}]
         messages, dropped, room = fit_context(self.checkpoint, asked, self.max_new_tokens)
@@ -239,7 +241,7 @@ def command(chat: Chat, line: str) -> None:
     """Carry out a line that starts with a slash. Raises InputError for what it cannot."""
     from dataclasses import replace
 
-    from domain_tokens.generation import fit_context
+    from domain_tokens.evaluation.streaming import fit_context
 
     name, *rest = line.split(maxsplit=1)
     rest = rest[0] if rest else ""
@@ -286,7 +288,7 @@ def number_behind(name: str, text: str, kind: type):
 
 
 def save(chat: Chat, name: str) -> None:
-    from domain_tokens.results import write_json
+    from domain_tokens.runs.files import write_json
 
     if not name:
         raise InputError("/save needs the name of a file to write to")

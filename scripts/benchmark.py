@@ -19,8 +19,9 @@ import time
 from functools import partial
 from pathlib import Path
 
-from domain_tokens.errors import InputError, RunError, one_line_usage_errors, run
-from domain_tokens.tables import aligned
+from domain_tokens.runs.command import one_line_usage_errors, run
+from domain_tokens.runs.errors import InputError, RunError
+from domain_tokens.runs.terminal import aligned
 
 STEP_ROWS = 32
 TOY_VOCABULARY = 2000
@@ -66,23 +67,24 @@ def main(argv: list[str] | None = None) -> None:
     print("Loading torch and transformers ...", flush=True)
     import torch
 
-    from domain_tokens import checkpoints, results
+    from domain_tokens.models.device import device_name
+    from domain_tokens.runs.files import without_home, write_json
+    from domain_tokens.runs.folders import output_file
+    from domain_tokens.runs.provenance import environment
 
     if args.device == "cuda" and not torch.cuda.is_available():
         raise InputError("--device is cuda, but there is no GPU here that torch can use; leave it out or give cpu")
-    output = results.output_file(args.output_path) if args.output_path else None
+    output = output_file(args.output_path) if args.output_path else None
     device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    arguments = {
-        name: results.without_home(value) if isinstance(value, str) else value for name, value in vars(args).items()
-    }
-    figures = {"arguments": arguments, "environment": results.environment(checkpoints.device_name(device))}
+    arguments = {name: without_home(value) if isinstance(value, str) else value for name, value in vars(args).items()}
+    figures = {"arguments": arguments, "environment": environment(device_name(device))}
     if args.train_data:
         figures["training"] = measure_training(args, device)
     if args.model_path:
         figures["evaluation"] = measure_evaluation(args, device)
     print(json.dumps(figures))
     if output:
-        results.write_json(output, figures)
+        write_json(output, figures)
         print(f"wrote {output}")
     measured = {name: figures[name] for name in ("training", "evaluation") if name in figures}
     if wrong := [name for name, part in measured.items() if not part["agree"]]:
@@ -92,7 +94,7 @@ def main(argv: list[str] | None = None) -> None:
 def measure_training(args: argparse.Namespace, device) -> dict:
     import torch
 
-    from domain_tokens.checkpoints import fuse_activations
+    from domain_tokens.models.folder import fuse_activations
 
     checkpoint, rows = training_inputs(args)
     on_gpu = device.type == "cuda"
@@ -151,20 +153,24 @@ def training_inputs(args: argparse.Namespace):
     """A model with random weights, and whole optimizer steps of rows."""
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    from domain_tokens import data, prepared, sources, toy
-    from domain_tokens.checkpoints import Checkpoint
+    from domain_tokens import toy
+    from domain_tokens.data.conversations import UnusableRow, conversation_of_any
+    from domain_tokens.data.prepared import prepare
+    from domain_tokens.data.readers import open_rows, subset_of
+    from domain_tokens.models.folder import OpenModel
+    from domain_tokens.models.sources import GPT2_HUB_ID, load_tokenizer
 
-    split = data.open_rows(args.train_data, data.subset_of(args.train_data), "train")
+    split = open_rows(args.train_data, subset_of(args.train_data), "train")
     conversations = []
     for i in range(len(split)):
         try:
-            conversations.append(data.conversation_of_any(split.read(i)))
-        except data.UnusableRow:
+            conversations.append(conversation_of_any(split.read(i)))
+        except UnusableRow:
             continue
         if len(conversations) == 2 * args.rows:  # some may be dropped
             break
     if args.tokenizer or args.arch != "toy":
-        tokenizer = sources.load_tokenizer(args.tokenizer or sources.GPT2_HUB_ID)
+        tokenizer = load_tokenizer(args.tokenizer or GPT2_HUB_ID)
         tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     else:
         texts = [message["content"] for conversation in conversations for message in conversation]
@@ -176,11 +182,11 @@ def training_inputs(args: argparse.Namespace):
     if args.max_length > model.config.n_positions:
         raise InputError(f"--max-length is {args.max_length}, expected at most the model's {model.config.n_positions}")
     model.loss_type = "ForCausalLM"
-    rows = prepared.prepare(iter(conversations), tokenizer, args.max_length, "assistant", inject_facts=False)
+    rows = prepare(iter(conversations), tokenizer, args.max_length, "assistant", inject_facts=False)
     if len(rows) < args.rows:
         raise InputError(f"{args.train_data} has {len(rows)} usable rows, expected {args.rows}; give --rows")
     rows = first_rows(rows, args.rows // STEP_ROWS * STEP_ROWS)
-    return Checkpoint("benchmark", model, tokenizer, "baseline", [{"stage": "start"}], ""), rows
+    return OpenModel("benchmark", model, tokenizer, "baseline", [{"stage": "start"}], ""), rows
 
 
 def first_rows(rows, count: int):
@@ -223,12 +229,14 @@ def reference_trainer(checkpoint, rows, max_length: int, folder: Path, on_gpu: b
 
 
 def our_trainer(checkpoint, rows, max_length: int, folder: Path, on_gpu: bool, tokens: int | None):
-    from domain_tokens import config, training
+    from domain_tokens.runs.recipes import DataConfig, SftConfig
+    from domain_tokens.training.arguments import make_trainer
+    from domain_tokens.training.callbacks import TerminalCallback
 
-    about_rows = config.DataConfig("benchmark", None, max_length, None, 0)
-    recipe = config.SftConfig(42, STEP_ROWS, about_rows, tokens, SETTINGS | {"use_cpu": not on_gpu})
-    trainer = training.make_trainer(checkpoint, rows, first_rows(rows, 0), recipe, folder)
-    trainer.remove_callback(training.TerminalCallback)
+    about_rows = DataConfig("benchmark", None, max_length, None, 0)
+    recipe = SftConfig(42, STEP_ROWS, about_rows, tokens, SETTINGS | {"use_cpu": not on_gpu})
+    trainer = make_trainer(checkpoint, rows, first_rows(rows, 0), recipe, folder)
+    trainer.remove_callback(TerminalCallback)
     return trainer
 
 
@@ -255,12 +263,14 @@ def peak_flops() -> float | None:
 def measure_evaluation(args: argparse.Namespace, device) -> dict:
     from transformers import AutoModelForCausalLM
 
-    from domain_tokens import data, evaluation
-    from domain_tokens.checkpoints import open_checkpoint, place
-    from domain_tokens.generation import generate_replies
-    from domain_tokens.prompt import question
+    from domain_tokens.data.readers import open_rows
+    from domain_tokens.evaluation.questions import gsm8k_questions
+    from domain_tokens.evaluation.replies import generate_replies
+    from domain_tokens.models.device import place
+    from domain_tokens.models.folder import open_model
+    from domain_tokens.prompt import question_conversation
 
-    checkpoint = open_checkpoint(args.model_path, None)
+    checkpoint = open_model(args.model_path, None)
     stock = AutoModelForCausalLM.from_pretrained(
         args.model_path, dtype=checkpoint.model.dtype, use_safetensors=True, trust_remote_code=False
     )
@@ -268,8 +278,8 @@ def measure_evaluation(args: argparse.Namespace, device) -> dict:
     reference = dataclasses.replace(checkpoint, model=stock.eval())
     place(checkpoint, device)
     place(reference, device)
-    questions, _ = evaluation.gsm8k_questions(data.open_rows(args.questions, "main", "test"))
-    conversations = [question(asked.text) for asked in questions[: args.max_samples]]
+    questions, _ = gsm8k_questions(open_rows(args.questions, "main", "test"))
+    conversations = [question_conversation(asked.text) for asked in questions[: args.max_samples]]
 
     def ours():
         found = dict(generate_replies(checkpoint, conversations, args.max_new_tokens, args.batch_size))
@@ -298,8 +308,8 @@ def reference_replies(checkpoint, conversations, max_new_tokens: int) -> list[st
     """transformers' own generate on 32 prompts at a time in file order, each batch until its longest is done."""
     import torch
 
-    from domain_tokens.decoding import left_padded
-    from domain_tokens.generation import cut_to_reply
+    from domain_tokens.evaluation.greedy import left_padded
+    from domain_tokens.evaluation.replies import cut_to_reply
     from domain_tokens.prompt import STOP_STRING, prompt_text
 
     tokenizer, model = checkpoint.tokenizer, checkpoint.model

@@ -11,9 +11,10 @@ Example:
 import argparse
 from pathlib import Path
 
-from domain_tokens.contamination import NGRAM
-from domain_tokens.errors import InputError, one_line_usage_errors, run
-from domain_tokens.tables import aligned
+from domain_tokens.data.contamination import NGRAM
+from domain_tokens.runs.command import one_line_usage_errors, run
+from domain_tokens.runs.errors import InputError
+from domain_tokens.runs.terminal import aligned
 
 EXAMPLES = 5  # hits to show of each kind of questions
 GSM8K, PROBES = "GSM8K questions", "probes"
@@ -44,17 +45,24 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     # the Hub's client takes long to import, which --help and usage errors need not wait for
-    from domain_tokens import contamination, data, evaluation, hub, results
+    from domain_tokens.data.contamination import Questions
+    from domain_tokens.data.conversations import conversation_of_any
+    from domain_tokens.data.readers import open_rows, subset_of
+    from domain_tokens.data.splits import check_rows, evaluation_questions, find_questions, unusable_text
+    from domain_tokens.evaluation.questions import gsm8k_id, make_probes
+    from domain_tokens.hub.client import prepare_client
+    from domain_tokens.runs.files import shown_source, write_json
+    from domain_tokens.runs.provenance import environment
 
-    hub.prepare_client(say=print)
-    texts, left_out = data.evaluation_questions(args.questions)
+    prepare_client(say=print)
+    texts, left_out = evaluation_questions(args.questions)
     if left_out:
         print(f"{args.questions}: unusable questions left out: {left_out}")
-    asked = {evaluation.gsm8k_id(i): text for i, text in texts.items()}
+    asked = {gsm8k_id(i): text for i, text in texts.items()}
     gsm8k = frozenset(asked)
-    asked |= {probe.id: probe.text for probe in evaluation.probes(args.seed)}
+    asked |= {probe.id: probe.text for probe in make_probes(args.seed)}
     ids = list(asked)
-    questions = contamination.Questions(list(asked.values()), args.ngram)
+    questions = Questions(list(asked.values()), args.ngram)
     print(
         f"{len(gsm8k):,} test questions of {args.questions} and {len(ids) - len(gsm8k)} probes: {args.ngram} words in "
         f"a row, {questions.short} shorter ones as a whole\n"
@@ -62,12 +70,12 @@ def main(argv: list[str] | None = None) -> None:
 
     sources, hits = [], []
     for dataset in args.train_data:
-        rows = data.open_rows(dataset, data.subset_of(dataset), "train")
-        usable, unusable = data.check_rows(rows, data.conversation_of_any)
+        rows = open_rows(dataset, subset_of(dataset), "train")
+        usable, unusable = check_rows(rows, conversation_of_any)
         if unusable:
-            print(f"{rows.origin}: unusable rows left out: {data.unusable_text(unusable)}")
-        counts, found = data.find_questions(rows, usable, data.conversation_of_any, questions)
-        shown = results.shown_source(dataset)
+            print(f"{rows.origin}: unusable rows left out: {unusable_text(unusable)}")
+        counts, found = find_questions(rows, usable, conversation_of_any, questions)
+        shown = shown_source(dataset)
         for source in sorted(counts):
             own = [hit for hit in found if hit.source == source]
             shared = sorted({ids[i] for hit in own for i in hit.shared})
@@ -89,14 +97,14 @@ def main(argv: list[str] | None = None) -> None:
         output = Path(args.output_path)
         output.parent.mkdir(parents=True, exist_ok=True)
         figures = {
-            "ngram": args.ngram, "seed": args.seed, "questions": results.shown_source(args.questions),
+            "ngram": args.ngram, "seed": args.seed, "questions": shown_source(args.questions),
             "gsm8k_questions": len(gsm8k), "probes": len(ids) - len(gsm8k), "compared_as_a_whole": questions.short,
             "rows": sum(source["rows"] for source in sources),
             "rows_hit": sum(source["rows_hit"] for source in sources),
             "questions_hit": sorted({hit["question"] for hit in hits}),
-            "sources": sources, "hits": hits, "environment": results.environment("cpu"),
+            "sources": sources, "hits": hits, "environment": environment("cpu"),
         }  # fmt: skip
-        results.write_json(output, figures)
+        write_json(output, figures)
         print(f"\nwrote {output}")
 
 

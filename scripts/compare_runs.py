@@ -10,8 +10,8 @@ Example:
 import argparse
 from pathlib import Path
 
-from domain_tokens.errors import one_line_usage_errors, run
-from domain_tokens.tables import aligned
+from domain_tokens.runs.command import one_line_usage_errors, run
+from domain_tokens.runs.terminal import aligned
 
 COLUMNS = (
     "measure", "questions", "baseline", "mul_tokens", "difference", "95% interval", "p", "detectable", "verdict",
@@ -32,36 +32,47 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    from domain_tokens import comparison, figures, results
+    from domain_tokens.comparison.compare import (
+        compare_evaluations,
+        headline,
+        mul_tables_by_condition,
+        token_usage,
+    )
+    from domain_tokens.comparison.figures import accuracy_figure, mul_table_figure, save_figure
+    from domain_tokens.comparison.reading import read_runs
+    from domain_tokens.runs.files import shown_path, write_json
+    from domain_tokens.runs.folders import output_file
+    from domain_tokens.runs.names import PROBES_EVAL
+    from domain_tokens.runs.provenance import environment
 
-    output = results.output_file(args.output_path)
+    output = output_file(args.output_path)
     folders = {"baseline": args.baseline_dir, "mul_tokens": args.mul_tokens_dir}
-    runs = comparison.read_runs(*([Path(folder) for folder in side] for side in folders.values()))
-    rows = comparison.compare(runs, args.seed)
-    usage = comparison.token_usage(runs)
+    runs = read_runs(*([Path(folder) for folder in side] for side in folders.values()))
+    rows = compare_evaluations(runs, args.seed)
+    usage = token_usage(runs)
     first = next(iter(runs.values())).baseline[0]
 
-    plots = [figures.save(figures.accuracies(rows), output.with_name(f"{output.stem}_accuracy.png"))]
-    if results.PROBES_EVAL in runs:
-        tables = comparison.mul_tables(runs[results.PROBES_EVAL])
-        plots.append(figures.save(figures.mul_tables(tables), output.with_name(f"{output.stem}_mul_table.png")))
-    results.write_json(
+    plots = [save_figure(accuracy_figure(rows), output.with_name(f"{output.stem}_accuracy.png"))]
+    if PROBES_EVAL in runs:
+        tables = mul_tables_by_condition(runs[PROBES_EVAL])
+        plots.append(save_figure(mul_table_figure(tables), output.with_name(f"{output.stem}_mul_table.png")))
+    write_json(
         output,
         {
             "eval_version": first.results.get("eval_version"),  # of what is compared, all the same
             "seed": args.seed,
             "seeds": [run.seed for run in next(iter(runs.values())).baseline],
-            "baseline_dirs": [results.shown_path(folder) for folder in args.baseline_dir],
-            "mul_tokens_dirs": [results.shown_path(folder) for folder in args.mul_tokens_dir],
+            "baseline_dirs": [shown_path(folder) for folder in args.baseline_dir],
+            "mul_tokens_dirs": [shown_path(folder) for folder in args.mul_tokens_dir],
             "rows": rows,
             "token_usage": usage,
             "plots": [plot.name for plot in plots],
-            "environment": results.environment("cpu"),
+            "environment": environment("cpu"),
         },
     )
     print(_table(rows))
     print()
-    print(comparison.headline(rows[0]))
+    print(headline(rows[0]))
     print()
     print(_usage_table(usage))
     print()

@@ -11,8 +11,9 @@ Example:
 import argparse
 from pathlib import Path
 
-from domain_tokens.errors import InputError, RunError, nearest, one_line_usage_errors, run
-from domain_tokens.tables import aligned, readable_size
+from domain_tokens.runs.command import one_line_usage_errors, run
+from domain_tokens.runs.errors import InputError, RunError, nearest
+from domain_tokens.runs.terminal import aligned, readable_size
 
 REGISTRY = Path(__file__).parent / "configs" / "models.yaml"
 
@@ -43,12 +44,16 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     # the Hub's client takes a second to import, which --help and usage errors need not wait for
-    from domain_tokens import config, hub, transfer
+    from domain_tokens.hub.client import LOG_IN, HubUnreachable, open_hub
+    from domain_tokens.hub.download import download_model, find_remote_model
+    from domain_tokens.hub.files import is_here
+    from domain_tokens.runs.config import load_config
+    from domain_tokens.runs.recipes import RegistryConfig
 
-    registry = config.load(args.registry, config.RegistryConfig, flags={"owner": args.namespace}).config
+    registry = load_config(args.registry, RegistryConfig, flags={"owner": args.namespace}).config
     names = list(registry.models) if args.list or args.all else chosen(registry, args.models)
     root = Path(args.output_root).expanduser()
-    api = hub.open_hub(say=print)
+    api = open_hub(say=print)
     if args.list:
         show(api, registry, root, args.revision)
         return
@@ -65,22 +70,22 @@ def main(argv: list[str] | None = None) -> None:
     for name in names:
         folder, repo, repo_id = root / name, registry.models[name].repo, registry.repo_id(name)
         try:
-            if transfer.is_here(folder) and not args.force:
+            if is_here(folder) and not args.force:
                 table.append((name, repo, "", "", "already here"))
                 continue
             if folder.exists() and not args.force and (not folder.is_dir() or any(folder.iterdir())):
                 raise RunError(f"{folder} is there and holds no finished model; --force replaces it")
-            remote = transfer.look_up(api, repo_id, args.revision, args.include_checkpoints)
+            remote = find_remote_model(api, repo_id, args.revision, args.include_checkpoints)
             if remote is None:
                 absent.append(repo_id)
                 table.append((name, repo, "", "", not_there))
                 continue
             print(f"{repo_id}: {readable_size(remote.size)} ...", flush=True)
-            condition = transfer.fetch(remote, folder, registry.models[name].condition)
+            condition = download_model(remote, folder, registry.models[name].condition)
         except RunError as error:
             failures.append(str(error))
             table.append((name, repo, "", "", "failed"))
-            if isinstance(error, hub.HubUnreachable):
+            if isinstance(error, HubUnreachable):
                 break
         else:
             result = "fetched and checked"
@@ -91,7 +96,7 @@ def main(argv: list[str] | None = None) -> None:
     if any(row[-1] == "already here" for row in table):
         print("What is already here was left as it is; --force fetches it anew.")
     if absent and (args.models or len(absent) == len(names)):
-        failures.append(f"{', '.join(absent)}: {not_there}; check the owner and the revision, or {hub.LOG_IN}")
+        failures.append(f"{', '.join(absent)}: {not_there}; check the owner and the revision, or {LOG_IN}")
     if failures:
         raise RunError("; ".join(failures))
 
@@ -110,22 +115,24 @@ def chosen(registry, wanted: list[str]) -> list[str]:
 
 def show(api, registry, root: Path, revision: str | None) -> None:
     """One row a model. Without the Hub, what is here is still shown."""
-    from domain_tokens import hub, transfer
+    from domain_tokens.hub.client import HubUnreachable
+    from domain_tokens.hub.download import find_remote_model
+    from domain_tokens.hub.files import PUBLISHED_FILES, is_here
 
     cells = [("folder", "here", "repository", "on the Hub", "size")]
     failure = None
     for name in registry.models:
         folder, repo_id = root / name, registry.repo_id(name)
-        here, there, size = transfer.is_here(folder), "unknown", 0
-        if not isinstance(failure, hub.HubUnreachable):
+        here, there, size = is_here(folder), "unknown", 0
+        if not isinstance(failure, HubUnreachable):
             try:
-                remote = transfer.look_up(api, repo_id, revision)
+                remote = find_remote_model(api, repo_id, revision)
             except RunError as error:
                 failure = error
             else:
                 there, size = ("no", 0) if remote is None else ("yes", remote.size)
         if here and not size:
-            size = sum(path.stat().st_size for path in folder.iterdir() if path.name in transfer.PUBLISHED_FILES)
+            size = sum(path.stat().st_size for path in folder.iterdir() if path.name in PUBLISHED_FILES)
         cells.append((str(folder), "yes" if here else "no", repo_id, there, readable_size(size) if size else ""))
     print(aligned(cells, left=range(4)))
     if failure is not None:

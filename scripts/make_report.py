@@ -7,7 +7,7 @@ Example:
 import argparse
 from pathlib import Path
 
-from domain_tokens.errors import one_line_usage_errors, run
+from domain_tokens.runs.command import one_line_usage_errors, run
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -23,13 +23,16 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     # scipy and matplotlib take seconds to import, which --help and usage errors need not wait for
-    from domain_tokens import layout, report, results
-    from domain_tokens.tables import readable_size
+    from domain_tokens.comparison import report
+    from domain_tokens.runs.files import write_text
+    from domain_tokens.runs.folders import output_file
+    from domain_tokens.runs.names import REPORT
+    from domain_tokens.runs.terminal import readable_size
 
     root = Path(args.experiment)
-    experiment = report.collect(root, args.seeds)
-    output = results.output_file(args.output_path or str(root / layout.REPORT))
-    results.write_text(output, report.render(experiment))
+    experiment = report.collect_experiment(root, args.seeds)
+    output = output_file(args.output_path or str(root / REPORT))
+    write_text(output, report.render_report(experiment))
     print(f"wrote {output} ({readable_size(output.stat().st_size)}); open it in a browser")
 
 

@@ -7,8 +7,11 @@ Example:
 import argparse
 from pathlib import Path
 
-from domain_tokens import results, toy
-from domain_tokens.errors import InputError, one_line_usage_errors, run
+from domain_tokens import toy
+from domain_tokens.runs.command import one_line_usage_errors, run
+from domain_tokens.runs.errors import InputError
+from domain_tokens.runs.files import jsonl_text, write_files
+from domain_tokens.runs.folders import make_folder
 
 DRILLS = 0.2  # share of bare products and sums among the training problems
 
@@ -40,10 +43,10 @@ def main(argv: list[str] | None = None) -> None:
         "gsm8k/train.jsonl": train,
         "gsm8k/test.jsonl": test,
     }
-    results.make_folder(output, "--output-dir")
+    make_folder(output, "--output-dir")
     for name in files:
-        results.make_folder((output / name).parent, "--output-dir")
-    results.write_files({output / name: results.jsonl_text(rows).encode() for name, rows in files.items()})
+        make_folder((output / name).parent, "--output-dir")
+    write_files({output / name: jsonl_text(rows).encode() for name, rows in files.items()})
     for name in files:
         print(f"wrote {output / name}")
 

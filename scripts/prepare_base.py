@@ -9,7 +9,8 @@ Example:
 
 import argparse
 
-from domain_tokens.errors import InputError, one_line_usage_errors, run
+from domain_tokens.runs.command import one_line_usage_errors, run
+from domain_tokens.runs.errors import InputError
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -33,16 +34,24 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     # torch and transformers take seconds to import, which --help and usage errors need not wait for
-    from domain_tokens import checkpoints, hub, results, sources, toy
+    from domain_tokens import toy
+    from domain_tokens.hub.client import prepare_client
+    from domain_tokens.models.folder import open_model, save_model
+    from domain_tokens.models.sources import load_source
+    from domain_tokens.models.vocabulary import extend_vocabulary, verify_vocabulary
+    from domain_tokens.runs.files import shown_source
+    from domain_tokens.runs.folders import claim_folder
+    from domain_tokens.runs.names import RECORD_NAME
+    from domain_tokens.runs.provenance import environment
 
     start = {
         "stage": "prepare_base",
-        "source": "toy" if args.toy else results.shown_source(args.source),
+        "source": "toy" if args.toy else shown_source(args.source),
         "seed": args.seed if args.toy else None,
     }
-    output, complete = results.claim_folder(
+    output, complete = claim_folder(
         args.output_dir,
-        results.RECORD_NAME,
+        RECORD_NAME,
         {"condition": args.condition, "lineage": [start]},
         overwrite=args.overwrite,
         resume=args.resume,
@@ -57,15 +66,15 @@ def main(argv: list[str] | None = None) -> None:
         tokenizer = toy.tokenizer()
         model = toy.model(len(tokenizer), tokenizer.eos_token_id, args.seed)
     else:
-        hub.prepare_client(say=print)
-        model, tokenizer = sources.load_source(args.source, args.tokenizer)
-    added = sources.bring_vocabulary(model, tokenizer)
-    checkpoints.verify_vocabulary(tokenizer, model, output, args.condition)
+        prepare_client(say=print)
+        model, tokenizer = load_source(args.source, args.tokenizer)
+    added = extend_vocabulary(model, tokenizer)
+    verify_vocabulary(tokenizer, model, output, args.condition)
 
-    where = results.environment("cpu")
+    where = environment("cpu")
     start |= {"commit": where["commit"], "dirty": where["dirty"]}
-    checkpoints.save_checkpoint(output, model, tokenizer, args.condition, [start])
-    checkpoints.open_checkpoint(str(output), args.condition)  # what was written is what will be opened
+    save_model(output, model, tokenizer, args.condition, [start])
+    open_model(str(output), args.condition)  # what was written is what will be opened
     size = model.num_parameters() / 1e6
     print(f"{size:.1f}M parameters, {len(tokenizer):,} tokens, {added} of them new, checked: {output}")
 

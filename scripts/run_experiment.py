@@ -19,8 +19,9 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from domain_tokens import layout
-from domain_tokens.errors import InputError, one_line_usage_errors, run
+from domain_tokens.runs.command import one_line_usage_errors, run
+from domain_tokens.runs.errors import InputError
+from domain_tokens.runs.names import COMPARISON, REPORT, SFT_STAGES, eval_folder, seed_folder, stage_folder
 
 ROOT = Path(__file__).parent.parent
 TOY_CONFIG = "scripts/configs/toy.yaml"
@@ -47,13 +48,14 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    from domain_tokens import config
+    from domain_tokens.runs.config import load_config
+    from domain_tokens.runs.recipes import ExperimentConfig
 
     if args.seeds and args.seed is not None:
         raise InputError("--seed and --seeds contradict each other; give one of them")
     if args.seeds and len(set(args.seeds)) < len(args.seeds):
         raise InputError(f"--seeds {' '.join(map(str, args.seeds))} names one twice; each seed counts once")
-    experiment = config.load(args.config, config.ExperimentConfig).config
+    experiment = load_config(args.config, ExperimentConfig).config
     steps = plan(experiment, args.seed, args.seeds)
     print(f"{args.config}: {len(steps)} steps, into {experiment.output_root}/")
     if not args.dry_run:
@@ -82,12 +84,12 @@ def plan(experiment, seed: int | None, seeds: list[int] | None) -> list[Step]:
     if seeds is None:
         steps += _plan_seed(experiment, root, seed)
     for each in seeds or ():
-        own = _plan_seed(experiment, layout.seed_root(root, each), each)
+        own = _plan_seed(experiment, seed_folder(root, each), each)
         steps += [Step(f"{step.name}, seed {each}", step.command) for step in own]
     roots = _roots(experiment, seeds)
-    folders = ["--baseline-dir", *(str(layout.eval_folder(folder, "baseline")) for folder in roots)]
-    folders += ["--mul-tokens-dir", *(str(layout.eval_folder(folder, "mul_tokens")) for folder in roots)]
-    output = ["--output-path", str(root / layout.COMPARISON)]
+    folders = ["--baseline-dir", *(str(eval_folder(folder, "baseline")) for folder in roots)]
+    folders += ["--mul-tokens-dir", *(str(eval_folder(folder, "mul_tokens")) for folder in roots)]
+    output = ["--output-path", str(root / COMPARISON)]
     steps.append(Step("comparison", ["scripts/compare_runs.py", *folders, *output]))
     chosen = [] if seeds is None else ["--seeds", *map(str, seeds)]
     steps.append(Step("report", ["scripts/make_report.py", str(root), *chosen]))
@@ -109,14 +111,14 @@ def _plan_seed(experiment, root: Path, seed: int | None) -> list[Step]:
             flags = ["--condition", condition, "--output-dir", model, "--resume"]
             steps.append(Step(f"start model, {condition}", ["scripts/prepare_base.py", *source, *flags]))
         for stage, script in (("sft_tulu", "sft/sft_tulu.py"), ("sft_gsm8k", "sft/sft_gsm8k.py")):
-            folder = str(layout.stage_folder(root, stage, condition))
+            folder = str(stage_folder(root, stage, condition))
             flags = ["--model-path", model, "--output-dir", folder, "--condition", condition, "--resume", *seeded]
             steps.append(Step(f"{stage}, {condition}", [script, *flags, *_stage_flags(getattr(experiment, stage))]))
             model = folder
         evaluations = (("eval_gsm8k", "eval/run_gsm8k.py"), ("eval_probes", "eval/run_arithmetic_probes.py"))
         for stage, script in evaluations:
             # Greedy replies need no seed, and the probes must be the same ones for every seed of training.
-            flags = ["--model-path", model, "--output-dir", str(layout.eval_folder(root, condition)), "--resume"]
+            flags = ["--model-path", model, "--output-dir", str(eval_folder(root, condition)), "--resume"]
             steps.append(Step(f"{stage}, {condition}", [script, *flags, *_stage_flags(getattr(experiment, stage))]))
     return steps
 
@@ -128,16 +130,16 @@ def written(experiment, seeds: list[int] | None) -> list[Path]:
         for seed_root in _roots(experiment, seeds)
         for condition in CONDITIONS
         for folder in (
-            *(layout.stage_folder(seed_root, stage, condition) for stage in layout.SFT_STAGES),
-            layout.eval_folder(seed_root, condition),
+            *(stage_folder(seed_root, stage, condition) for stage in SFT_STAGES),
+            eval_folder(seed_root, condition),
         )
     ]
-    return [*folders, *sorted(root.glob("comparison*")), root / layout.REPORT]
+    return [*folders, *sorted(root.glob("comparison*")), root / REPORT]
 
 
 def _roots(experiment, seeds: list[int] | None) -> list[Path]:
     root = Path(experiment.output_root)
-    return [root] if seeds is None else [layout.seed_root(root, seed) for seed in seeds]
+    return [root] if seeds is None else [seed_folder(root, seed) for seed in seeds]
 
 
 def _stage_flags(stage) -> list[str]:
@@ -154,7 +156,9 @@ def _run_script(command: list[str]) -> int:
     # Asking how many GPUs there are must not initialise CUDA in the process that is forked.
     os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["domain_tokens.training", "domain_tokens.evaluation", "domain_tokens.sources"])
+    context.set_forkserver_preload(
+        ["domain_tokens.training.stage", "domain_tokens.evaluation.run", "domain_tokens.models.sources"]
+    )
     process = context.Process(target=_as_main, args=(command,))
     process.start()
     try:

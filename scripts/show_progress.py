@@ -8,7 +8,8 @@ Example:
 import argparse
 from pathlib import Path
 
-from domain_tokens.errors import InputError, one_line_usage_errors, run
+from domain_tokens.runs.command import one_line_usage_errors, run
+from domain_tokens.runs.errors import InputError
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -22,8 +23,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    from domain_tokens import progress, results
-    from domain_tokens.tables import aligned
+    from domain_tokens.comparison.progress import as_markdown, progress_table, put_into
+    from domain_tokens.runs.files import shown_path, write_text
+    from domain_tokens.runs.terminal import aligned
 
     root = Path(args.experiment)
     if not root.is_dir():
@@ -33,15 +35,15 @@ def main(argv: list[str] | None = None) -> None:
         raise InputError(f"{note} is no file; write the note first, the table is put into it")
     if note and note.suffix in (".json", ".jsonl", ".yaml"):
         raise InputError(f"{note} is no note; give a text file, such as one in progress/")
-    rows = progress.table(root)
+    rows = progress_table(root)
     print(aligned(rows, left=range(len(rows[0]))))
     if note:
-        shown = results.shown_path(root)
+        shown = shown_path(root)
         try:
-            text = progress.put_into(note.read_text(encoding="utf-8"), shown, progress.as_markdown(rows))
+            text = put_into(note.read_text(encoding="utf-8"), shown, as_markdown(rows))
         except ValueError as error:
             raise InputError(f"{note} has {error}") from None
-        results.write_text(note, text)
+        write_text(note, text)
         print(f"\nwrote {note}")
 
 

@@ -12,8 +12,9 @@ import argparse
 import re
 from pathlib import Path
 
-from domain_tokens.errors import InputError, RunError, one_line_usage_errors, run
-from domain_tokens.tables import aligned, readable_size
+from domain_tokens.runs.command import one_line_usage_errors, run
+from domain_tokens.runs.errors import InputError, RunError
+from domain_tokens.runs.terminal import aligned, readable_size
 
 REGISTRY = Path(__file__).parent / "configs" / "models.yaml"
 
@@ -46,21 +47,26 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     print(f"Checking {', '.join(args.model_path)} ...", flush=True)
     # torch and transformers take seconds to import, which --help and usage errors need not wait for
-    from domain_tokens import config, hub, model_card, transfer
+    from domain_tokens.hub.client import check_repo_id, open_hub, require_token
+    from domain_tokens.hub.files import START_STAGES, size_of
+    from domain_tokens.hub.model_card import render_model_card
+    from domain_tokens.hub.upload import check_publishable, files_to_publish, upload_model
+    from domain_tokens.runs.config import load_config
+    from domain_tokens.runs.recipes import RegistryConfig
 
     for repo_id in args.repo_name:
-        hub.check_repo_id(repo_id)
-    registry = config.load(REGISTRY, config.RegistryConfig).config
-    checked = [transfer.check_publishable(folder) for folder in args.model_path]
+        check_repo_id(repo_id)
+    registry = load_config(REGISTRY, RegistryConfig).config
+    checked = [check_publishable(folder) for folder in args.model_path]
     others = {(model.condition, model.weights): repo for model, repo in zip(checked, args.repo_name, strict=True)}
     uploads = {}
     for checkpoint, path, repo_id in zip(checked, args.model_path, args.repo_name, strict=True):
         folder = Path(path).expanduser()
-        card = model_card.model_card(checkpoint, folder, repo_id, args.license, others, registry)
-        uploads[repo_id] = folder, transfer.files_to_publish(checkpoint, folder, card)
+        card = render_model_card(checkpoint, folder, repo_id, args.license, others, registry)
+        uploads[repo_id] = folder, files_to_publish(checkpoint, folder, card)
         if named := [model for model in registry.models.values() if repo_id.endswith(f"/{model.repo}")]:
             stage = checkpoint.lineage[-1]["stage"]
-            found = ("pretrained" if stage in transfer.START_STAGES else stage), checkpoint.condition
+            found = ("pretrained" if stage in START_STAGES else stage), checkpoint.condition
             if found != (named[0].stage, named[0].condition):
                 print(
                     f"note: {repo_id} is named as another model; {path} is {' '.join(found)}. Are the pairs in order?"
@@ -71,24 +77,24 @@ def main(argv: list[str] | None = None) -> None:
     if args.dry_run:
         for repo_id, (folder, files) in uploads.items():
             print(f"\n{folder} would go to {repo_id}{', a private repository' if args.private else ''}:")
-            cells = [("file", "size"), *((name, readable_size(transfer.size_of(file))) for name, file in files.items())]
-            print(aligned([*cells, ("in all", readable_size(sum(map(transfer.size_of, files.values()))))], left=(0,)))
+            cells = [("file", "size"), *((name, readable_size(size_of(file))) for name, file in files.items())]
+            print(aligned([*cells, ("in all", readable_size(sum(map(size_of, files.values()))))], left=(0,)))
         print("\nNothing was uploaded (--dry-run).")
         return
 
-    api = hub.open_hub(say=print)
-    hub.require_token()
+    api = open_hub(say=print)
+    require_token()
     table = [("model", "repository", "files", "size", "result")]
     failures = []
     for number, (repo_id, (folder, files)) in enumerate(uploads.items(), start=1):
         print(f"[{number}/{len(uploads)}] {folder} to {repo_id} ...", flush=True)
         try:
-            changed = transfer.publish(api, repo_id, files, args.private, args.commit_message)
+            changed = upload_model(api, repo_id, files, args.private, args.commit_message)
         except RunError as error:
             failures.append(str(error))
             table.append((str(folder), repo_id, f"0 of {len(files)}", readable_size(0), "failed"))
         else:
-            size = readable_size(sum(transfer.size_of(files[name]) for name in changed if name in files))
+            size = readable_size(sum(size_of(files[name]) for name in changed if name in files))
             result = "uploaded" if changed else "unchanged"
             table.append((str(folder), repo_id, f"{len(changed)} of {len(files)}", size, result))
     print(f"\n{aligned(table, left=(0, 1, 4))}")

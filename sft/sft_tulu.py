@@ -7,7 +7,7 @@ Example:
 
 import argparse
 
-from domain_tokens.errors import one_line_usage_errors, run
+from domain_tokens.runs.command import one_line_usage_errors, run
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -36,9 +36,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     # torch and transformers take seconds to import, which --help and usage errors need not wait for
-    from domain_tokens.data import tulu_conversation
-    from domain_tokens.results import TULU_RESULTS
-    from domain_tokens.training import run_stage
+    from domain_tokens.data.conversations import tulu_conversation
+    from domain_tokens.runs.names import TULU_RESULTS
+    from domain_tokens.training.stage import run_stage
 
     run_stage("sft_tulu", TULU_RESULTS, tulu_conversation, args, say=print)
 

@@ -58,7 +58,7 @@ def toy_tokenizer(toy_base):
 
 @pytest.fixture
 def gpt2_tokenizer():
-    from domain_tokens.sources import load_tokenizer
+    from domain_tokens.models.sources import load_tokenizer
 
     folder = SHARED / "gpt2"
     if not folder.exists():

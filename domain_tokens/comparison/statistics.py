@@ -1,0 +1,165 @@
+"""How sure one can be of a mean over seeds and questions. Matrices are seeds × questions."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import optimize, stats
+
+CONFIDENCE = 0.95
+POWER = 0.80
+RESAMPLES = 10_000
+
+
+def mean_interval(values: np.ndarray, seed: int) -> tuple[float, float]:
+    """95% interval of the mean that accounts for both questions and seeds: a hierarchical bootstrap.
+
+    Questions are resampled with replacement, each with all its seeds (percentile bootstrap, Efron & Tibshirani 1993,
+    ch. 13). Where seeds differ by more than chance among their questions explains (mean squares of a two-way layout,
+    Searle, Casella & McCulloch 1992, ch. 4), that chance leaves the questions' spread, and each resample's mean gets a
+    draw of the seeds' own: Student's t with seeds - 1 degrees of freedom, since few seeds say little about it.
+    Resampling the seeds themselves would count chance twice and, of three seeds, a third of their spread not at all.
+
+    With one seed, or seeds that agree, this is the plain bootstrap; where questions do not differ beyond chance, it is
+    Student's interval over the seeds' means.
+
+    values: paired differences (-1, 0, 1) or right answers (0, 1). seed: of the resampling.
+    """
+    rng = np.random.default_rng(seed)
+    by_question = values.mean(axis=0)
+    means, spread = _resampled_means(by_question, rng), _Spread.of(values)
+    kept, between = spread.parts(spread.seeds)
+    if between:
+        means = by_question.mean() + (means - by_question.mean()) * np.sqrt(kept / spread.questions if kept else 0)
+        means = means + _seed_effects(len(values), rng, RESAMPLES) * np.sqrt(between)
+    low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return float(low), float(high)
+
+
+def accuracy_interval(right: np.ndarray, seed: int) -> tuple[float, float]:
+    """95% interval of an accuracy: Wilson's for one seed, `mean_interval` within 0 and 1 for several."""
+    if len(right) == 1:
+        wilson = stats.binomtest(int(right.sum()), right.size).proportion_ci(CONFIDENCE, method="wilson")
+        return float(wilson.low), float(wilson.high)
+    low, high = mean_interval(right, seed)
+    return max(0.0, low), min(1.0, high)
+
+
+def mcnemar_p(only_baseline: int, only_mul_tokens: int) -> float:
+    """McNemar's exact test: are the questions only one side got right split evenly? (Two-sided binomial.)"""
+    discordant = only_baseline + only_mul_tokens
+    return float(stats.binomtest(only_mul_tokens, discordant).pvalue) if discordant else 1.0
+
+
+def cohens_h(a: float, b: float) -> float:
+    """Effect size of two proportions, 2·asin√a - 2·asin√b: 0.2 is small, 0.5 medium, 0.8 large (Cohen 1988, ch. 6)."""
+    return float(2 * np.arcsin(np.sqrt(a)) - 2 * np.arcsin(np.sqrt(b)))
+
+
+def detectable_difference(a: np.ndarray, b: np.ndarray) -> float | None:
+    """The smallest true difference in accuracy that runs like these find with 80% power; None if they never would.
+
+    A difference is found where both the interval and McNemar's test say so, so it is the larger of what either needs.
+    a, b: right answers (0, 1) of either side.
+    """
+    discordant = float(np.mean(a != b))
+    # The farther accuracies are from one half, the more a difference between them adds to the discordant pairs.
+    added = abs(1 - float(a.mean() + b.mean()))
+
+    def discordant_at(delta: float) -> float:
+        return min(1.0, max(delta, discordant + added * delta))
+
+    exact = _smallest(lambda delta: _mcnemar_power(delta, a.size, discordant_at(delta)))
+    if exact is None or not discordant:
+        return exact
+    power_at = _interval_power(b - a)
+    by_interval = _smallest(lambda delta: power_at(delta, discordant_at(delta) / discordant))
+    return None if by_interval is None else max(exact, by_interval)
+
+
+def _resampled_means(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    if (values == values[0]).all():
+        return np.full(RESAMPLES, values[0])  # every resample is the sample
+    resampled = stats.bootstrap(
+        (values,), np.mean, n_resamples=RESAMPLES, batch=500, confidence_level=CONFIDENCE, method="percentile", rng=rng
+    )
+    return resampled.bootstrap_distribution
+
+
+def _seed_effects(seeds: int, rng: np.random.Generator, count: int) -> np.ndarray:
+    """Evenly spread draws of Student's t, in random order: so few real draws would make its tails a matter of luck."""
+    return rng.permutation(stats.t.ppf((np.arange(count) + 0.5) / count, seeds - 1))
+
+
+@dataclass(frozen=True)
+class _Spread:
+    """Variances of the mean over all: as the questions show it, as the seeds do, and what chance is in either."""
+
+    questions: float
+    seeds: float
+    chance: float  # of seed and question together
+    count: int  # of seeds
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> "_Spread":
+        seeds, questions = values.shape
+        of_questions = float(values.mean(axis=0).var()) / questions
+        if seeds == 1 or questions == 1:
+            return cls(of_questions, float(values.mean(axis=1).var(ddof=1)) / seeds if seeds > 1 else 0.0, 0.0, seeds)
+        rest = values - values.mean(axis=1, keepdims=True) - values.mean(axis=0) + values.mean()
+        chance = float((rest**2).sum()) / ((seeds - 1) * (questions - 1)) / (seeds * questions)
+        return cls(of_questions, float(values.mean(axis=1).var(ddof=1)) / seeds, chance, seeds)
+
+    def parts(self, seen: float | np.ndarray) -> tuple[Any, Any]:
+        """Variances that questions and seeds contribute to the interval, where seeds show the variance `seen`."""
+        differ = seen > self.chance
+        return np.where(differ, max(0.0, self.questions - self.chance), self.questions), np.where(differ, seen, 0.0)
+
+    def scaled(self, factor: float) -> "_Spread":
+        return _Spread(self.questions * factor, self.seeds * factor, self.chance * factor, self.count)
+
+
+def _interval_power(values: np.ndarray) -> Callable[[float, float], float]:
+    """The chance that `interval` leaves out 0, by the true difference and how much more variance comes with it.
+
+    The mean is normal with the variance that questions and seeds show. What seeds would show in another run, and with
+    it the interval's width, is taken over its distribution, a scaled chi-square; what these seeds show is read as that
+    distribution's median, so that the answer is as often too large as too small.
+    """
+    observed = _Spread.of(values)
+    normal = stats.norm.ppf((np.arange(2000) + 0.5) / 2000)
+    if observed.count == 1:
+        factors, median, effects = np.zeros(1), 1.0, np.zeros(len(normal))
+    else:
+        degrees = observed.count - 1
+        factors = stats.chi2.ppf((np.arange(100) + 0.5) / 100, degrees) / degrees
+        median = stats.chi2.median(degrees) / degrees
+        effects = _seed_effects(observed.count, np.random.default_rng(0), len(normal))
+
+    def power(delta: float, more: float) -> float:
+        spread = observed.scaled(more)
+        of_seeds = max(spread.chance, observed.seeds / median)  # seeds' own variance does not grow with the difference
+        kept, between = spread.parts(of_seeds * factors)
+        drawn = normal * np.sqrt(kept)[:, None] + effects * np.sqrt(between)[:, None]
+        reach = np.quantile(np.abs(drawn), CONFIDENCE, axis=1)
+        true = spread.questions + of_seeds - spread.chance
+        return float(stats.norm.cdf((delta - reach) / np.sqrt(true)).mean())
+
+    return power
+
+
+def _mcnemar_power(delta: float, pairs: int, discordant: float) -> float:
+    """The chance that the exact test finds a difference of `delta` where that share of the pairs is discordant."""
+    low, high = stats.binom.ppf([1e-6, 1 - 1e-6], pairs, discordant)
+    counts = np.arange(low, high + 1)
+    # The smallest number of pairs in favour, of so many discordant ones, that is significant.
+    needed = stats.binom.isf((1 - CONFIDENCE) / 2, counts, 0.5) + 1
+    found = stats.binom.sf(needed - 1, counts, (1 + delta / discordant) / 2)
+    return float((stats.binom.pmf(counts, pairs, discordant) * found).sum())
+
+
+def _smallest(power: Callable[[float], float]) -> float | None:
+    if power(1.0) < POWER:
+        return None
+    return float(optimize.brentq(lambda delta: power(delta) - POWER, 1e-9, 1.0, xtol=1e-5))

@@ -1,0 +1,77 @@
+"""What a model did with its fact tokens: how often it wrote each, and whether it stood where it is true.
+
+A reply shows its arithmetic in GSM8K's annotations, `<<6*9=54>>54`; with a fact `<<<MUL_6_9_54>+2=56>>56`, or
+`<<<MUL_6_9_54>>>54`, where the token holds the result as well. An annotation is right where both sides of its `=` have
+the same value, or, without `=`, where its value is the number written behind it.
+"""
+
+import ast
+import operator
+import re
+from collections.abc import Iterable, Mapping
+from fractions import Fraction
+from typing import Any
+
+from domain_tokens.facts import FACT_PATTERN
+from domain_tokens.inject import expand
+
+_FACT = rf"(?:{FACT_PATTERN.pattern})"
+_ANNOTATION = re.compile(rf"<<((?:[^<>\n]|{_FACT}){{1,200}})>>(?:[$€£]?([-−]?[0-9][0-9,]*(?:\.[0-9]+)?))?")
+
+_OPERATIONS = {
+    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
+    ast.USub: operator.neg, ast.UAdd: operator.pos,
+}  # fmt: skip
+
+
+def fact_usage(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
+    """By fact token that was written at all, over an evaluation's predictions, in the facts' order.
+
+    written: how often. in_annotations: of those, how often inside <<…>>. right_in_annotations: of those, how often in a
+    right one. in_correct_replies, in_wrong_replies: how many replies hold it.
+    """
+    usage: dict[str, dict[str, int]] = {}
+    for row in rows:
+        written = FACT_PATTERN.findall(row["reply"])
+        for fact in written:
+            _of(usage, fact)["written"] += 1
+        for annotation in _ANNOTATION.finditer(row["reply"]):
+            facts = FACT_PATTERN.findall(annotation[1])
+            is_right = bool(facts) and _is_right(expand(annotation[1]), annotation[2])
+            for fact in facts:
+                _of(usage, fact)["in_annotations"] += 1
+                _of(usage, fact)["right_in_annotations"] += is_right
+        for fact in set(written):
+            _of(usage, fact)["in_correct_replies" if row["correct"] else "in_wrong_replies"] += 1
+    return dict(sorted(usage.items()))
+
+
+def _of(usage: dict[str, dict[str, int]], fact: str) -> dict[str, int]:
+    names = ("written", "in_annotations", "right_in_annotations", "in_correct_replies", "in_wrong_replies")
+    return usage.setdefault(fact, dict.fromkeys(names, 0))
+
+
+def _is_right(calculation: str, number_behind: str | None) -> bool:
+    sides = [_value(side) for side in calculation.split("=")]
+    if len(sides) == 1:
+        sides.append(None if number_behind is None else _value(number_behind))
+    return sides[0] is not None and all(side == sides[0] for side in sides)
+
+
+def _value(expression: str) -> Fraction | None:
+    """The exact value of + - * / and parentheses over plain numbers; None for anything else."""
+    plain = re.sub(r"(?<=[0-9]),(?=[0-9]{3})", "", expression).translate(str.maketrans("×÷−", "*/-", "$€£"))
+    try:
+        return _evaluate(ast.parse(plain.strip(), mode="eval").body)
+    except (SyntaxError, ValueError, ZeroDivisionError, KeyError):
+        return None
+
+
+def _evaluate(node: ast.AST) -> Fraction:
+    if isinstance(node, ast.Constant) and isinstance(node.value, int | float) and not isinstance(node.value, bool):
+        return Fraction(str(node.value))
+    if isinstance(node, ast.BinOp):
+        return _OPERATIONS[type(node.op)](_evaluate(node.left), _evaluate(node.right))
+    if isinstance(node, ast.UnaryOp):
+        return _OPERATIONS[type(node.op)](_evaluate(node.operand))
+    raise ValueError(f"{type(node).__name__} is not plain arithmetic")

@@ -1,0 +1,70 @@
+"""Replies from a model: greedy ones in batches, the same whatever the batch, and sampled ones as they come.
+
+Both end at end-of-text or before the next `User:` line, and are cut there by the same rule.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from domain_tokens.evaluation.greedy import decode_greedy, fitting_batch_size
+from domain_tokens.facts import count_facts
+from domain_tokens.models.folder import OpenModel
+from domain_tokens.prompt import Message, cut_reply, prompt_text
+from domain_tokens.runs.errors import InputError
+
+
+class Reply(NamedTuple):
+    text: str  # the assistant's text, fact tokens as written
+    tokens: int  # in that text, end-of-text not counted
+    mul_tokens: int  # of them, counted from ids
+    finished: bool  # ended by end-of-text, not by the length limit or a further "User:"
+
+
+def encode_prompts(
+    checkpoint: OpenModel, conversations: Sequence[Sequence[Message]], max_new_tokens: int
+) -> list[list[int]]:
+    """The prompts' ids. Raises InputError for one that leaves less than `max_new_tokens` of the model's context:
+    cutting it would change the question.
+    """
+    texts = [prompt_text(messages, checkpoint.tokenizer.eos_token) for messages in conversations]
+    prompts = checkpoint.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"] if texts else []
+    longest = max(map(len, prompts), default=0)
+    if prompts and longest + max_new_tokens > checkpoint.context:
+        raise InputError(
+            f"the longest prompt has {longest} tokens and max_new_tokens is {max_new_tokens}, but the model has "
+            f"{checkpoint.context} positions; lower max_new_tokens"
+        )
+    return prompts
+
+
+def generate_replies(
+    checkpoint: OpenModel, conversations: Sequence[Sequence[Message]], max_new_tokens: int, batch_size: int | None
+) -> Iterator[tuple[int, Reply]]:
+    """Yield (index, reply) for each conversation as its reply ends, greedy, in batches of similar prompt length.
+
+    batch_size: prompts side by side, None for as many as the device has room for.
+    Raises InputError as `encode_prompts` does.
+    """
+    prompts = encode_prompts(checkpoint, conversations, max_new_tokens)
+    order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i))
+    checkpoint.model.eval()
+    while order:
+        size = batch_size or fitting_batch_size(checkpoint.model, len(prompts[order[0]]) + max_new_tokens)
+        batch, order = order[:size], order[size:]
+        for place, ids in decode_greedy(checkpoint, [prompts[i] for i in batch], max_new_tokens):
+            yield batch[place], cut_to_reply(checkpoint, ids)
+
+
+def cut_to_reply(checkpoint: OpenModel, ids: list[int]) -> Reply:
+    """Cut generated ids where the reply ends. Padding behind the end looks like end-of-text, so find the first."""
+    tokenizer = checkpoint.tokenizer
+    finished = tokenizer.eos_token_id in ids
+    if finished:
+        ids = ids[: ids.index(tokenizer.eos_token_id)]
+    text = tokenizer.decode(ids, skip_special_tokens=True)
+    reply = cut_reply(text, tokenizer.eos_token)
+    if reply != text:
+        finished = False
+        while ids and len(tokenizer.decode(ids[:-1], skip_special_tokens=True)) >= len(reply):
+            ids = ids[:-1]
+    return Reply(reply.strip(), len(ids), count_facts(ids, checkpoint.fact_ids), finished)

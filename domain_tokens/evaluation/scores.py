@@ -1,0 +1,65 @@
+"""Asking a model questions and writing down every answer: the same path for GSM8K and the probes."""
+
+import re
+from typing import Any
+
+from domain_tokens.answers import extract_answer, is_correct
+from domain_tokens.evaluation.questions import Question
+
+
+def predictions(questions: list[Question], replies: list) -> list[dict[str, Any]]:
+    """One object per question, in the questions' order. replies: a generation.Reply for each."""
+    return [prediction(question, reply) for question, reply in zip(questions, replies, strict=True)]
+
+
+def prediction(question: Question, reply) -> dict[str, Any]:
+    row = {
+        "id": question.id,
+        "question": question.text,
+        "reference": question.reference,
+        "reply": reply.text,
+        "extracted": extract_answer(reply.text),
+        "extracted_strict": extract_answer(reply.text, strict=True),
+        "correct": is_correct(reply.text, question.reference),
+        "correct_strict": is_correct(reply.text, question.reference, strict=True),
+        "tokens": reply.tokens,
+        "mul_tokens": reply.mul_tokens,
+        "finished": reply.finished,
+    }
+    return row if question.category is None else row | {"category": question.category}
+
+
+def metrics(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The figures of one evaluation, all of them counted from its predictions."""
+    total = len(rows)
+    mul_tokens = sum(row["mul_tokens"] for row in rows)
+    figures = {
+        "accuracy": sum(row["correct"] for row in rows) / total,
+        "accuracy_strict": sum(row["correct_strict"] for row in rows) / total,
+        "correct": sum(row["correct"] for row in rows),
+        "total": total,
+        "mul_token_count": mul_tokens,
+        "mul_tokens_per_response": mul_tokens / total,
+        "avg_response_tokens": sum(row["tokens"] for row in rows) / total,
+        "finished_rate": sum(row["finished"] for row in rows) / total,
+    }
+    categories = list(dict.fromkeys(row["category"] for row in rows if "category" in row))
+    if categories:
+        figures["overall_accuracy"] = figures["accuracy"]
+        figures["category_accuracies"] = {name: _share_correct(rows, name) for name in categories}
+    return figures
+
+
+def mul_table(rows: list[dict[str, Any]]) -> list[list[bool | None]]:
+    """9×9, row a-1, column b-1: whether `What is a times b?` was answered right; None where it was not asked."""
+    right: list[list[bool | None]] = [[None] * 9 for _ in range(9)]
+    for row in rows:
+        if row.get("category") == "mul_table" and (place := re.fullmatch(r"mul_table-([1-9])x([1-9])", row["id"])):
+            a, b = place.groups()
+            right[int(a) - 1][int(b) - 1] = row["correct"]
+    return right
+
+
+def _share_correct(rows: list[dict[str, Any]], category: str) -> dict[str, Any]:
+    right = [row["correct"] for row in rows if row["category"] == category]
+    return {"accuracy": sum(right) / len(right), "correct": sum(right), "total": len(right)}

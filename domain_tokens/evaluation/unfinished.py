@@ -1,0 +1,69 @@
+"""Answers kept as they come, so that an interrupted evaluation asks only what is missing.
+
+Beside an evaluation's results lie, while it runs, `{name}_unfinished.json` with its settings and, of each process,
+`{name}_unfinished-{rank}.jsonl` with a prediction a line.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from domain_tokens.runs import processes
+from domain_tokens.runs.files import write_json
+from domain_tokens.runs.folders import lock_run
+from domain_tokens.runs.names import unfinished_evaluation
+
+
+class UnfinishedAnswers:
+    """What was answered so far, and where the next answer is added. One a process."""
+
+    def __init__(self, folder: Path, name: str):
+        self.folder, self.name = folder, name
+        self.own = folder / f"{name}_unfinished-{processes.rank()}.jsonl"
+
+    def begin(self, settings: dict[str, Any], resume: bool) -> None:
+        """Mark the evaluation as begun; what an earlier one left goes, unless it is to be continued. Main process."""
+        mark = self.folder / unfinished_evaluation(self.name)
+        if mark.exists():
+            lock_run(mark)
+        if not (resume and mark.exists()):
+            self.remove()
+            write_json(mark, settings)
+            lock_run(mark)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """What any process kept. The end of a line that was never finished is left out, as are damaged ones."""
+        rows = []
+        for path in self._files():
+            *lines, _unfinished = path.read_bytes().split(b"\n")
+            for line in lines:
+                try:
+                    rows.append(json.loads(line))
+                except (ValueError, RecursionError):
+                    continue
+        return rows
+
+    def __enter__(self) -> "UnfinishedAnswers":
+        self.file = self.own.open("ab")
+        self.file.truncate(len(b"".join(self.own.read_bytes().rpartition(b"\n")[:2])))
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.file.close()
+
+    def add(self, row: dict[str, Any]) -> None:
+        try:
+            self.file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+            self.file.flush()
+        except OSError as error:
+            error.filename = str(self.own)  # a full disk does not say where
+            raise
+
+    def remove(self) -> None:
+        """The answers first: without the mark nothing would ask for them."""
+        for path in self._files():
+            path.unlink()
+        (self.folder / unfinished_evaluation(self.name)).unlink(missing_ok=True)
+
+    def _files(self) -> list[Path]:
+        return sorted(self.folder.glob(f"{self.name}_unfinished-*.jsonl"))

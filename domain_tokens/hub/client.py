@@ -1,0 +1,177 @@
+"""The Hugging Face Hub's client, and what a failure of it means.
+
+The token is taken from where `huggingface_hub` takes it (HF_TOKEN, `hf auth login`) and never shown.
+"""
+
+import logging
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import httpx2
+from huggingface_hub import HfApi, get_token, set_client_factory
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.utils import HFValidationError, validate_repo_id
+from huggingface_hub.utils._http import hf_request_event_hook
+
+from domain_tokens.runs.errors import InputError, RunError
+from domain_tokens.runs.terminal import shown_text
+
+_AGAIN = "give the same command again"
+LOG_IN = "log in with `uv run hf auth login` or set HF_TOKEN"
+_WAITS = (1, 5)  # seconds before the second and third try
+_SILENCE_LIMIT = 60  # seconds without a byte before a connection counts as lost; the client would wait for ever
+
+
+def prepare_client(say: Callable[[str], None]) -> None:
+    """Before the first use of the Hub: a limit to its client's patience, and `say` hears of every retry."""
+    set_client_factory(_Client)
+    logger = logging.getLogger("huggingface_hub")
+    logger.handlers = [_Notes(say)]
+    logger.propagate = False
+
+
+def open_hub(say: Callable[[str], None]) -> HfApi:
+    prepare_client(say)
+    return HfApi()
+
+
+def require_token() -> None:
+    if get_token() is None:
+        raise RunError(f"uploading needs a Hugging Face token, and there is none; {LOG_IN}")
+
+
+def check_repo_id(repo_id: str) -> None:
+    """InputError for what the Hub would not take as a repository's full name."""
+    expected = "expected OWNER/NAME of letters, digits, -, _ and ."
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError:
+        raise InputError(f"repository {repo_id!r} is no valid name; {expected}") from None
+    if "/" not in repo_id:
+        raise InputError(f"repository {repo_id!r} has no owner; {expected}")
+
+
+class HubUnreachable(RunError):
+    """No repository can be reached now: there is no connection, or the token is refused."""
+
+
+@contextmanager
+def hub_errors(doing: str) -> Iterator[None]:
+    """Turn whatever the Hub's clients raise into one RunError that names what was being done and the remedy."""
+    token = get_token()
+    if token is not None and not re.fullmatch(r"[!-~]+", token):  # it would be quoted in an error about the header
+        raise HubUnreachable(f"{doing}: the saved token or HF_TOKEN holds characters that no token has; {LOG_IN}")
+    try:
+        yield
+    except (httpx2.HTTPError, OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
+        kind = HubUnreachable if _is_everywhere(error) else RunError
+        raise kind(f"{doing}: {_explained(error)}") from error
+
+
+def patiently(call: Callable, *args, **kwargs):
+    """Call again where the Hub was only busy or the line bad. Its client does so for most requests, not for these."""
+    for wait in _WAITS:
+        try:
+            return call(*args, **kwargs)
+        except httpx2.HTTPError as error:
+            status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
+            if status is not None and status != 429 and status < 500:
+                raise
+            asked = error.response.headers.get("Retry-After", "") if status is not None else ""
+            wait = min(int(asked), _SILENCE_LIMIT) if asked.isdigit() else wait
+            problem = f"HTTP error {status}" if status is not None else type(error).__name__
+            logging.getLogger("huggingface_hub").warning("%s. Retrying in %ss.", problem, wait)
+            time.sleep(wait)
+    return call(*args, **kwargs)
+
+
+class _Client(httpx2.Client):
+    """The library's own client, but with a limit to its patience, where it passes none on or waits for ever."""
+
+    def __init__(self):
+        super().__init__(
+            event_hooks={"request": [hf_request_event_hook]}, follow_redirects=True, timeout=_SILENCE_LIMIT
+        )
+
+    def build_request(self, *args, timeout=None, **kwargs):
+        return super().build_request(*args, timeout=_SILENCE_LIMIT if timeout is None else timeout, **kwargs)
+
+
+class _Notes(logging.Handler):
+    """The client's log lines, for people: without addresses, one line each."""
+
+    def __init__(self, say: Callable[[str], None]):
+        super().__init__(logging.WARNING)
+        self.say = say
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = " ".join(re.sub(r"https?://\S+", "the Hub", record.getMessage()).split())
+        self.say(f"  {shown_text(_without_token(text))}")
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """An error and what it came from: uploads wrap theirs twice."""
+    chain = [error]
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and cause not in chain:
+        chain.append(cause)
+    return chain
+
+
+def _is_everywhere(error: BaseException) -> bool:
+    answers = [link.response.status_code for link in _chain(error) if isinstance(link, HfHubHTTPError)]
+    return answers[0] == 401 if answers else any(isinstance(link, httpx2.HTTPError) for link in _chain(error))
+
+
+def _explained(error: BaseException) -> str:
+    """One sentence: what happened, and what mends it."""
+    chain = _chain(error)
+    for link in chain:
+        if isinstance(link, HfHubHTTPError):
+            return _without_token(_answer(link))
+        if OfflineModeIsEnabled.__name__ in f"{type(link).__name__} {link}":  # datasets cuts the chain there
+            return "HF_HUB_OFFLINE is set, so the Hub is not asked; unset it"
+    for link in chain:
+        if isinstance(link, httpx2.ConnectError):
+            return "the Hub cannot be reached; check the network (and HF_ENDPOINT, if it is set)"
+        if isinstance(link, httpx2.HTTPError):
+            return f"the connection to the Hub failed ({type(link).__name__}); {_AGAIN}"
+    if isinstance(error, KeyError | TypeError):
+        return f"the Hub's answer is not understood ({type(error).__name__}: {error}); check HF_ENDPOINT, if it is set"
+    return _without_token(str(error)) or type(error).__name__
+
+
+def _answer(error: HfHubHTTPError) -> str:
+    status = error.response.status_code
+    said = " ".join((error.server_message or "").split())
+    said = f" ({said})" if said else ""
+    if isinstance(error, GatedRepoError):
+        return f"its owner has to grant access first: ask for it on its page, {LOG_IN}, then {_AGAIN}"
+    if isinstance(error, RevisionNotFoundError):
+        return "there is no such revision; check --revision"
+    if isinstance(error, RepositoryNotFoundError):
+        return f"it is not on the Hub, or private: check the name, or {LOG_IN} and {_AGAIN}"
+    if status == 401:
+        refused = "the Hub refuses the token" if get_token() else "the Hub asks for a token"
+        return f"{refused}; {LOG_IN}, then {_AGAIN}"
+    if status == 403:
+        return f"the token does not allow that{said}; {LOG_IN} with one that does, then {_AGAIN}"
+    if status == 404:
+        return f"there is no such thing on the Hub{said}; check the name"
+    if status == 429:
+        return f"too many requests; wait a little, then {_AGAIN}"
+    if status >= 500:
+        return f"the Hub has a problem ({status} {error.response.reason_phrase}); {_AGAIN} later"
+    return f"the Hub answered {status} {error.response.reason_phrase}{said}; {_AGAIN}"
+
+
+def _without_token(text: str) -> str:
+    token = get_token()
+    return text.replace(token, "<token>") if token else text

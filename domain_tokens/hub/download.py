@@ -1,0 +1,147 @@
+"""Model folders to and from the Hub: which files go up and come down, and what is checked on the way."""
+
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+import filelock
+from huggingface_hub import HfApi, hf_hub_url
+from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub.file_download import http_get
+from huggingface_hub.hf_api import RepoFile
+from huggingface_hub.utils import WeakFileLock, build_hf_headers
+from tqdm import tqdm
+
+from domain_tokens.hub.client import hub_errors, patiently
+from domain_tokens.hub.files import CARD_NAME, CHECKPOINT_FILE, PUBLISHED_FILES, SHARD, is_same
+from domain_tokens.runs.errors import InputError, RunError
+from domain_tokens.runs.files import write_json
+from domain_tokens.runs.names import RECORD_NAME
+
+_LOCK, _LOCK_WAIT = ".lock", 1  # seconds
+
+
+class Remote(NamedTuple):
+    """A repository at one commit, and those of its files that make the model."""
+
+    repo_id: str
+    commit: str
+    files: list[RepoFile]
+
+    @property
+    def size(self) -> int:
+        return sum(file.size for file in self.files)
+
+
+def find_remote_model(
+    api: HfApi, repo_id: str, revision: str | None = None, include_checkpoints: bool = False
+) -> Remote | None:
+    """A repository's model files at a revision (default: the newest), or None where there is no such thing."""
+    with hub_errors(f"looking up {repo_id}"):
+        try:
+            info = patiently(api.model_info, repo_id, revision=revision)
+        except (RepositoryNotFoundError, RevisionNotFoundError) as error:
+            if isinstance(error, GatedRepoError):  # it is there, and its owner can open it
+                raise
+            return None
+        entries = api.list_repo_tree(repo_id, recursive=True, revision=info.sha)
+        files = {entry.path: entry for entry in entries if isinstance(entry, RepoFile)}
+    wanted = [*PUBLISHED_FILES, CARD_NAME]
+    if "model.safetensors" not in files:  # other people's models may come in several files
+        wanted += [path for path in files if SHARD.fullmatch(path)]
+    if include_checkpoints:
+        wanted += [path for path in files if CHECKPOINT_FILE.fullmatch(path)]
+    return Remote(
+        repo_id, info.sha, sorted((files[path] for path in wanted if path in files), key=lambda file: file.size)
+    )
+
+
+def download_model(remote: Remote, folder: Path, condition: str) -> str:
+    """Download a model, check it, and only then give the folder its name. Returns the condition it says it has.
+
+    Files land in `.{name}.downloading` beside it. What has come there is kept when a download is interrupted, to the
+    block, and the next one goes on. A folder of that name gives way to the new one at the very end. condition: for a
+    start model of other makers, which does not say its own.
+    """
+    arriving = folder.with_name(f".{folder.name}.downloading")
+    with hub_errors(f"fetching {remote.repo_id}"):
+        arriving.mkdir(parents=True, exist_ok=True)
+        try:
+            with WeakFileLock(arriving / _LOCK, timeout=_LOCK_WAIT):
+                for file in remote.files:
+                    _download(remote, file, arriving)
+                _remove_strangers(arriving, remote)
+                if not (arriving / RECORD_NAME).exists():
+                    lineage = [{"stage": "start", "source": remote.repo_id, "revision": remote.commit}]
+                    write_json(arriving / RECORD_NAME, {"condition": condition, "lineage": lineage})
+                recorded = _check_fetched(remote, arriving)
+        except filelock.Timeout:
+            raise RunError(f"another download to {folder} is running; wait for it to end") from None
+        (arriving / _LOCK).unlink(missing_ok=True)
+        replaced = folder.with_name(f".{folder.name}.replaced")
+        _remove(replaced)  # left by a download that was stopped right here
+        if folder.exists() or folder.is_symlink():
+            folder.rename(replaced)
+        arriving.rename(folder)
+        _remove(replaced)
+    return recorded
+
+
+def _download(remote: Remote, file: RepoFile, folder: Path) -> None:
+    """Fetch one file, going on where an earlier try ended, and take it only with the right checksum."""
+    target = folder / file.path
+    if target.is_file() and is_same(target, file):
+        return
+    part = target.with_name(f"{target.name}.{file.blob_id}.part")
+    part.parent.mkdir(parents=True, exist_ok=True)
+    url = hf_hub_url(remote.repo_id, file.path, revision=remote.commit)
+
+    def go_on() -> None:
+        with part.open("ab") as opened:
+            have = opened.tell()
+            http_get(
+                url, opened, resume_size=have, headers=build_hf_headers(), expected_size=file.size,
+                displayed_filename=file.path, tqdm_class=_Bar,
+            )  # fmt: skip
+
+    patiently(go_on)
+    if not is_same(part, file):
+        part.unlink()
+        raise RunError(
+            f"{remote.repo_id}: {file.path} came damaged (its checksum is wrong); give the same command again"
+        )
+    part.replace(target)
+
+
+def _check_fetched(remote: Remote, folder: Path) -> str:
+    """Open the model and return the condition it has. A folder that cannot be used is removed again."""
+    from domain_tokens.models.folder import open_model
+
+    try:
+        return open_model(str(folder), None).condition
+    except InputError as error:
+        _remove(folder)
+        raise RunError(str(error).replace(str(folder), remote.repo_id)) from error
+
+
+def _remove_strangers(folder: Path, remote: Remote) -> None:
+    """Files of an earlier download that was interrupted, from a revision that had others."""
+    expected = {folder / file.path for file in remote.files} | {folder / _LOCK}
+    for path in folder.rglob("*"):
+        if path.is_file() and path not in expected:
+            path.unlink()
+
+
+def _remove(path: Path) -> None:
+    """Whatever it is: a folder, a file, a link, or nothing."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+class _Bar(tqdm):
+    """A bar for files that take a while, where there is a terminal to draw it on."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **{**kwargs, "delay": 3, "leave": False, "disable": None})

@@ -1,0 +1,84 @@
+"""Model folders to and from the Hub: which files go up and come down, and what is checked on the way."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+from huggingface_hub.hf_api import RepoFile
+
+from domain_tokens.hub.client import hub_errors, patiently
+from domain_tokens.hub.files import CARD_NAME, CHECKPOINT_NAME, PUBLISHED_FILES, RESULTS_OF, START_STAGES, is_same
+from domain_tokens.prompt import CHAT_TEMPLATE
+from domain_tokens.runs.errors import InputError, RunError
+from domain_tokens.runs.files import read_json
+from domain_tokens.runs.names import RECORD_NAME, UNFINISHED
+
+if TYPE_CHECKING:  # torch comes with it, and listing models needs none
+    from domain_tokens.models.folder import OpenModel
+
+
+def check_publishable(path: str) -> "OpenModel":
+    """Open a folder that is to go up. InputError for anything but a finished model with its record and results."""
+    from domain_tokens.models.folder import open_model
+
+    folder = Path(path).expanduser()
+    if not path or not folder.is_dir():
+        raise InputError(f"model folder {path!r} does not exist; check --model-path")
+    if CHECKPOINT_NAME.fullmatch(folder.resolve().name) or (folder / "trainer_state.json").exists():
+        raise InputError(f"{path} is a checkpoint of a running training; give the folder of the finished model")
+    if (folder / UNFINISHED).exists():
+        raise InputError(f"{path} holds an interrupted run; finish it with --resume first")
+    for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", RECORD_NAME):
+        if not (folder / name).is_file():
+            remedy = "scripts/prepare_base.py makes a start model, the sft scripts a trained one"
+            raise InputError(f"{path} holds no {name}, so it is no complete model; {remedy}")
+    checkpoint = open_model(str(folder), None)
+    stage = checkpoint.lineage[-1]["stage"]
+    if stage in START_STAGES:
+        return checkpoint
+    if stage not in RESULTS_OF:
+        known = ", ".join((*START_STAGES, *RESULTS_OF))
+        raise InputError(f"{path}: {RECORD_NAME} ends with stage {stage!r}, expected one of {known}")
+    results_name = RESULTS_OF[stage]
+    if not (folder / results_name).is_file():
+        raise InputError(f"{path} holds no {results_name}, so its {stage} is not finished; finish it with --resume")
+    measured = read_json(folder / results_name).get("weights", checkpoint.weights)
+    if measured != checkpoint.weights:
+        raise InputError(f"{path}: model.safetensors is not the one {results_name} was written for; train it again")
+    template = folder / "chat_template.jinja"
+    if not template.is_file() or template.read_text(encoding="utf-8", errors="replace") != CHAT_TEMPLATE:
+        raise InputError(f"{path}: chat_template.jinja is not the prompt the model was trained with; train it again")
+    return checkpoint
+
+
+def files_to_publish(checkpoint: "OpenModel", folder: Path, card: str) -> dict[str, Path | bytes]:
+    """What goes up, by its path in the repository. The card is made for the Hub and not written to the folder."""
+    others = set(RESULTS_OF.values()) - {RESULTS_OF.get(checkpoint.lineage[-1]["stage"])}  # of an earlier stage
+    present = [name for name in PUBLISHED_FILES if name not in others and (folder / name).is_file()]
+    return {CARD_NAME: card.encode()} | {name: folder / name for name in present}
+
+
+def upload_model(api: HfApi, repo_id: str, files: Mapping[str, Path | bytes], private: bool, message: str) -> list[str]:
+    """Make the repository hold these model files and no others, in one commit. Returns what had to go up or away."""
+    with hub_errors(f"uploading to {repo_id}"):
+        patiently(api.create_repo, repo_id, private=private or None, exist_ok=True)
+        info = patiently(api.model_info, repo_id)
+    if private and info.private is False:
+        raise RunError(
+            f"{repo_id} exists and is public, so nothing was uploaded; "
+            "make it private in its settings on the Hub, or leave out --private"
+        )
+    with hub_errors(f"uploading to {repo_id}"):
+        there = {entry.path: entry for entry in api.list_repo_tree(repo_id) if isinstance(entry, RepoFile)}
+        changed = [name for name, content in files.items() if name not in there or not is_same(content, there[name])]
+        stale = [name for name in PUBLISHED_FILES if name in there and name not in files]
+
+        def commit() -> None:
+            added = [CommitOperationAdd(name, files[name]) for name in changed]
+            removed = [CommitOperationDelete(name) for name in stale]
+            api.create_commit(repo_id, [*added, *removed], commit_message=message)
+
+        if changed or stale:
+            patiently(commit)
+    return changed + stale

@@ -1,0 +1,115 @@
+"""Opening and saving model folders, and refusing those whose numbers could not be trusted."""
+
+from pathlib import Path
+
+import torch
+from tokenizers import AddedToken
+
+from domain_tokens.facts import (
+    FACT_TOKENS,
+    FACTS,
+    GPT2_FILLERS,
+    GPT2_FIRST_FACT_ID,
+    GPT2_VOCAB_SIZE,
+    is_gpt2_vocabulary,
+)
+from domain_tokens.prompt import CHAT_TEMPLATE
+from domain_tokens.runs.errors import InputError
+
+
+def context_length(model, tokenizer, path: str | Path) -> int:
+    """Most models say it in their config, those with relative positions only in their tokenizer, some nowhere."""
+    for name in ("max_position_embeddings", "max_seq_len", "seq_length"):
+        if isinstance(positions := getattr(model.config, name, None), int):
+            return positions
+    if tokenizer.model_max_length < 10**9:  # more stands for "not said"
+        return tokenizer.model_max_length
+    raise InputError(f"{path}: neither config nor tokenizer says how long the model's context is; choose another model")
+
+
+def verify_vocabulary(tokenizer, model, path: str | Path, condition: str = "baseline") -> None:
+    """Every fact is one ordinary token in its place, and the model has an embedding row for every token."""
+    remedy = (
+        f"make a start model of it: scripts/prepare_base.py --source {path} --condition {condition} --output-dir DIR"
+    )
+    ids = [tokenizer.encode(token, add_special_tokens=False) for token in FACT_TOKENS]
+    if not any(ids):
+        raise InputError(f"{path}: the folder holds no tokenizer (tokenizer.json); {remedy}")
+    first = GPT2_FIRST_FACT_ID if is_gpt2_vocabulary(tokenizer.get_vocab()) else ids[0][0]
+    for expected, (token, found) in enumerate(zip(FACT_TOKENS, ids, strict=True), start=first):
+        if len(found) != 1:
+            raise InputError(f"{path}: {token} is split into {len(found)} tokens, expected one; {remedy}")
+        if found != [expected]:
+            raise InputError(f"{path}: {token} has id {found[0]}, expected {expected}; {remedy}")
+    if special := set(FACT_TOKENS) & set(tokenizer.all_special_tokens):
+        raise InputError(f"{path}: {min(special)} is a special token, expected an ordinary one; {remedy}")
+    rows = model.get_input_embeddings().num_embeddings
+    if rows < len(tokenizer):
+        raise InputError(f"{path}: the model has {rows} embedding rows for {len(tokenizer)} tokens; {remedy}")
+    if tokenizer.eos_token_id is None:
+        raise InputError(f"{path}: the tokenizer has no end-of-text token, expected one; {remedy}")
+    context_length(model, tokenizer, path)
+    _verify_prompt_boundary(tokenizer, path)
+
+
+def _verify_prompt_boundary(tokenizer, path: str | Path) -> None:
+    """A reply must never merge into the prompt's last token, or the model is asked with tokens it never saw."""
+    prompt = tokenizer.encode("User: a\nAssistant:", add_special_tokens=False)
+    for reply in (" b", " 7", "  b", " \nb"):
+        text = tokenizer.encode(f"User: a\nAssistant:{reply}", add_special_tokens=False)
+        if text[: len(prompt)] != prompt:
+            raise InputError(
+                f"{path}: its tokenizer merges 'Assistant:' with the reply {reply!r}; choose another model"
+            )
+
+
+def extend_vocabulary(model, tokenizer) -> int:
+    """Give model and tokenizer the 45 facts, end-of-text padding and the chat template. Returns the rows made anew.
+
+    A GPT-2 vocabulary gets the fillers too and ends at 50,349 rows; any other gets the facts at its end. A new
+    fact starts as the mean of the rows of `a*b=c` in the old vocabulary, a filler as the mean of all rows.
+    """
+    old_rows = model.get_input_embeddings().num_embeddings
+    if old_rows < len(tokenizer):
+        raise InputError(
+            f"the model has {old_rows} embedding rows for {len(tokenizer)} tokens; give --tokenizer the model's own"
+        )
+    is_gpt2 = is_gpt2_vocabulary(tokenizer.get_vocab())
+    wanted = [*GPT2_FILLERS, *FACT_TOKENS] if is_gpt2 else list(FACT_TOKENS)
+    pieces = {
+        token: tokenizer.encode(f"{a}*{b}={a * b}", add_special_tokens=False)
+        for token, (a, b) in zip(FACT_TOKENS, FACTS, strict=True)
+    }
+    known = tokenizer.get_vocab()
+    added = [token for token in wanted if token not in known]
+    # Ordinary added tokens, not special ones: decoding with skip_special_tokens=True must keep them.
+    tokenizer.add_tokens([AddedToken(token, normalized=False, special=False) for token in added])
+    tokenizer.chat_template = CHAT_TEMPLATE
+    if tokenizer.eos_token is None:
+        raise InputError("the source's tokenizer has no end-of-text token; choose another source or --tokenizer")
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+
+    # A nanoGPT pretrained with the facts brings their rows along. Fewer rows than that hold no facts, whatever
+    # padding there is behind the BPE.
+    has_facts = is_gpt2 and old_rows >= GPT2_VOCAB_SIZE
+    rows = GPT2_VOCAB_SIZE if is_gpt2 else max(old_rows, len(tokenizer))
+    tables = _embedding_tables(model)
+    means = [table[: len(known)].mean(dim=0) for table in tables]
+    starts = [{token: table[pieces[token]].mean(dim=0) for token in FACT_TOKENS} for table in tables]
+    model.resize_token_embeddings(rows, mean_resizing=False)
+    if has_facts:
+        return 0
+    with torch.no_grad():
+        for table, mean, start in zip(_embedding_tables(model), means, starts, strict=True):
+            for token in added:
+                row = tokenizer.convert_tokens_to_ids(token)
+                if token in start or row >= old_rows:
+                    table[row] = start.get(token, mean)
+    return len(added)
+
+
+def _embedding_tables(model) -> list[torch.Tensor]:
+    """The input embedding, and the output one where it is not the same tensor."""
+    inputs, outputs = model.get_input_embeddings().weight.data, model.get_output_embeddings().weight.data
+    return [inputs] if outputs.data_ptr() == inputs.data_ptr() else [inputs, outputs]

@@ -1,0 +1,98 @@
+"""What every run writes down: one schema for training, one for evaluation, and where the numbers come from.
+
+Files appear whole or not at all: each is written under a temporary name and renamed, the results file last, so a
+folder with its results file is complete.
+"""
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from domain_tokens.runs.errors import InputError
+
+
+def shown_path(path: str | Path) -> str:
+    """A path for the record: relative below the working directory, below home with ~, so nobody's name is told."""
+    path = Path(path).expanduser()
+    if path.is_absolute() and path.is_relative_to(Path.cwd()):
+        return str(path.relative_to(Path.cwd()))
+    return without_home(str(path))
+
+
+def without_home(path: str) -> str:
+    """A path below the home folder with ~, anything else as it is."""
+    home = Path.home()
+    return str(Path("~") / Path(path).relative_to(home)) if Path(path).is_relative_to(home) else path
+
+
+def shown_source(source: str) -> str:
+    """A Hub id as it stands, a local path as `shown_path` shows it: a relative one with ./, which no Hub id has."""
+    if not Path(source).expanduser().exists():
+        return source
+    shown = shown_path(source)
+    return shown if shown.startswith((".", "/", "~")) else f"./{shown}"
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_text(path, json_text(value))
+
+
+def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    write_text(path, jsonl_text(rows))
+
+
+def json_text(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
+def jsonl_text(rows: Iterable[dict[str, Any]]) -> str:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def write_text(path: Path, text: str) -> None:
+    write_files({path: text.encode()})
+
+
+def write_files(files: dict[Path, bytes]) -> None:
+    """Write files that belong together, or leave the old ones: temporary names, flush to disk, rename.
+
+    The last one stands for the whole: it is away while the others change.
+    """
+    temporary = {path: path.with_name(f".{path.name}.writing") for path in files}
+    try:
+        for path, content in files.items():
+            temporary[path].unlink(missing_ok=True)  # what somebody put there, perhaps a link to another place
+            with temporary[path].open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        if len(files) > 1:
+            path.unlink(missing_ok=True)
+        for path in files:
+            temporary[path].replace(path)
+    except OSError as error:
+        error.filename = str(path)  # a full disk does not say where
+        raise
+    finally:
+        for path in temporary.values():
+            path.unlink(missing_ok=True)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:  # ValueError also for a number of thousands of digits
+        raise InputError(f"{path} is not readable JSON ({error}); make it again") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{path} holds a {type(value).__name__}, expected an object; make it again")
+    return value
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    try:
+        with path.open(encoding="utf-8") as file:
+            return [json.loads(line) for line in file]
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not readable JSONL ({error}); make it again") from None

@@ -1,0 +1,64 @@
+"""Ctrl-C and SIGTERM: the first asks a run to stop where it can be continued, the second stops it at once."""
+
+import os
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+from domain_tokens.runs import processes
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_has_begun = False
+_SAME = 1.0  # seconds within which signals are one request: a terminal's and a launcher's that passes it on
+
+
+class StopRequest:
+    """While entered, the first signal only sets `is_made`; a further one raises KeyboardInterrupt."""
+
+    def __init__(self, say: Callable[[str], None]):
+        self.is_made = False
+        self._say = say
+
+    def __enter__(self) -> "StopRequest":
+        self._former = {number: signal.signal(number, self._receive) for number in _SIGNALS}
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._former.items():
+            signal.signal(number, handler)
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if self.is_made:
+            if time.monotonic() > self._made_at + _SAME:
+                raise KeyboardInterrupt
+            return
+        self.is_made, self._made_at = True, time.monotonic()
+        self._say("stopping after this step, with a checkpoint; once more stops at once")
+
+
+def terminate_like_interrupt() -> None:
+    """SIGTERM, which a scheduler sends, is answered as Ctrl-C is."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def run_has_begun() -> None:
+    """From here on, what the running command has done is there to be continued."""
+    global _has_begun
+    _has_begun = True
+
+
+def continuing_command() -> str:
+    """What to type to go on with the running command, of several processes with what launched them."""
+    words = ["python", *sys.argv]
+    if processes.count() > 1:
+        import psutil
+
+        words = psutil.Process(os.getppid()).cmdline()[1:]  # without the interpreter
+        words = ["python", *words] if words[0].startswith("-") else [Path(words[0]).name, *words[1:]]
+    if _has_begun:
+        words = [*(word for word in words if word not in ("--overwrite", "--resume")), "--resume"]
+    return shlex.join(["uv", "run", *words])

@@ -1,0 +1,72 @@
+"""A YAML file and `key=value` overrides to small frozen dataclasses. Strict: nothing is guessed, nothing ignored.
+
+Every value stands in the YAML; there is no second copy of a recipe here. An override names a key in full
+(`trainer.learning_rate=1e-4`) or by its last part where that is unambiguous (`learning_rate=1e-4`).
+"""
+
+import re
+import typing
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from domain_tokens.runs.errors import InputError
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 reads 2e-5 as text and `no` as false, and takes the last of two equal keys. A recipe means otherwise."""
+
+    yaml_implicit_resolvers: typing.ClassVar = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def compose_node(self, parent, index):
+        """No aliases: with a few of them a text stands for more than fits into memory, or for what holds itself."""
+        if self.check_event(yaml.events.AliasEvent):
+            alias = self.peek_event()
+            raise yaml.composer.ComposerError(
+                None, None, f"alias *{alias.anchor}: write its value out", alias.start_mark
+            )
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node, deep=False):
+        keys = [self.construct_object(key) for key, _ in node.value]
+        if repeated := {str(key) for key in keys if keys.count(key) > 1}:
+            raise yaml.constructor.ConstructorError(None, None, f"key given twice: {', '.join(sorted(repeated))}")
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)[eE][-+]?[0-9]+$"),
+    list("-+.0123456789"),
+)
+
+
+def parse_yaml(text: str) -> Any:
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError:
+        raise
+    except Exception as error:  # dates and numbers that are none, tags on the wrong thing, nesting without end
+        raise yaml.YAMLError(str(error)) from error
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise InputError(f"config {path} {what}; expected a YAML file such as those in the configs folders")
+    try:
+        values = parse_yaml(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"config {path} is not readable YAML: {error}; mend it") from None
+    if not isinstance(values, dict):
+        found = "empty" if values is None else f"a {type(values).__name__}"
+        raise InputError(f"config {path} is {found}, expected a mapping of keys to values")
+    return values

@@ -1,0 +1,236 @@
+"""A difference is only claimed where there is one, and only like is compared with like."""
+
+import json
+
+import compare_runs
+import numpy as np
+import pytest
+from conftest import write_jsonl
+from scipy import stats
+
+from domain_tokens.comparison.compare import _correct_for_several
+from domain_tokens.evaluation.questions import make_probes
+from domain_tokens.evaluation.scores import metrics, mul_table
+from domain_tokens.runs.errors import InputError
+
+
+def write_evaluation(
+    folder, name, condition, right, version=1, seed=42, category=None, max_new_tokens=9, trained_with=None, weights=None
+):
+    """An evaluation whose i-th question was answered right where right[i]."""
+    rows = []
+    for i, is_right in enumerate(right):
+        row = {
+            "id": f"{name}-{i:05}", "question": f"What is {i} plus {seed}?", "reference": str(i + seed),
+            "reply": "…", "extracted": None, "extracted_strict": None, "correct": bool(is_right),
+            "correct_strict": bool(is_right), "tokens": 5, "mul_tokens": 0, "finished": True,
+        }  # fmt: skip
+        rows.append(row | ({"category": category} if category else {}))
+    write_jsonl(folder / f"{name}_predictions.jsonl", rows)
+    results = {
+        "condition": condition, "eval_version": version, "config": {"seed": seed, "max_new_tokens": max_new_tokens},
+        "metrics": metrics(rows), "weights": weights,
+        "lineage": [] if trained_with is None else [{"stage": "sft_gsm8k", "seed": trained_with}],
+    }  # fmt: skip
+    (folder / f"{name}_results.json").write_text(json.dumps(results))
+
+
+def arguments(tmp_path):
+    return [
+        "--baseline-dir", str(tmp_path / "a"), "--mul-tokens-dir", str(tmp_path / "b"),
+        "--output-path", str(tmp_path / "comparison.json"),
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def compared(tmp_path, capsys):
+    """Compare two GSM8K evaluations; returns the row for GSM8K and what was printed."""
+
+    def compare(baseline, mul_tokens, **settings):
+        write_evaluation(tmp_path / "a", "gsm8k", "baseline", baseline)
+        write_evaluation(tmp_path / "b", "gsm8k", "mul_tokens", mul_tokens, **settings)
+        compare_runs.main(arguments(tmp_path))
+        return json.loads((tmp_path / "comparison.json").read_text())["rows"][0], capsys.readouterr().out
+
+    return compare
+
+
+def test_the_difference_once_announced_as_a_result_is_none(compared):
+    # 33 against 27 right answers of 1,319, with 10 questions in common
+    right = np.zeros((2, 1319), dtype=bool)
+    right[0, :27], right[1, 17:50] = True, True
+    row, printed = compared(*right)
+    assert (row["baseline"]["correct"], row["mul_tokens"]["correct"]) == (27, 33)
+    assert (row["only_baseline_right"], row["only_mul_tokens_right"]) == (17, 23)
+    assert row["difference"] == pytest.approx(6 / 1319)
+    assert row["interval"][0] < 0 < row["interval"][1]
+    assert row["mcnemar_p"] == pytest.approx(stats.binomtest(17, 40).pvalue) == pytest.approx(0.430, abs=1e-3)
+    assert row["verdict"].startswith("no difference shown; this run could have seen a difference of 1.")
+    assert row["verdict"] in printed
+
+
+@pytest.mark.parametrize(("better", "verdict"), [(1, "mul_tokens better"), (0, "baseline better")])
+def test_a_clear_difference_is_named(compared, better, verdict):
+    right = [np.arange(400) < (200 if side == better else 120) for side in (0, 1)]
+    row, printed = compared(*right)
+    assert row["verdict"] == verdict
+    assert abs(row["difference"]) == pytest.approx(0.2)
+    assert row["mcnemar_p"] < 1e-10
+    assert verdict in printed
+
+
+def test_five_questions_are_not_enough_though_the_bootstrap_alone_would_claim_them(compared):
+    row, _ = compared(np.arange(100) < 50, np.arange(100) < 55)
+    assert row["interval"][0] > 0
+    assert row["mcnemar_p"] == pytest.approx(2 / 2**5)
+    assert row["verdict"].startswith("no difference shown; this run could have seen")
+
+
+def test_equal_answers_are_no_difference(compared):
+    row, _ = compared([1, 0, 1], [1, 0, 1])
+    assert (row["difference"], row["interval"], row["mcnemar_p"]) == (0, [0, 0], 1)
+    assert row["verdict"] == "no difference shown; a run like this could not have seen any"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"version": 2}, "eval_version 1 against 2"),
+        ({"seed": 43}, "different questions"),
+        ({"max_new_tokens": 5}, "max_new_tokens 9 against 5"),
+        ({"condition": "baseline"}, "holds a baseline evaluation, expected mul_tokens"),
+        ({"right": [1, 0]}, "different questions"),
+        ({"name": "arithmetic", "category": "mul_table"}, r"has no \w+_results.json"),
+    ],
+)
+def test_what_is_not_alike_is_not_compared(tmp_path, change, message):
+    settings = {"name": "gsm8k", "condition": "mul_tokens", "right": [1, 0, 1]} | change
+    write_evaluation(tmp_path / "a", "gsm8k", "baseline", [1, 0, 1])
+    write_evaluation(tmp_path / "b", **settings)
+    with pytest.raises(InputError, match=message):
+        compare_runs.main(arguments(tmp_path))
+    assert not (tmp_path / "comparison.json").exists()
+
+
+def several(tmp_path, baseline, mul_tokens, seeds=((0, 1, 2), (0, 1, 2)), weights="abc"):
+    """Evaluations of three seeds; returns compare_runs.py's arguments."""
+    folders = {"baseline": [], "mul_tokens": []}
+    for side, right, own in zip(folders, (baseline, mul_tokens), seeds, strict=True):
+        for i, answers in enumerate(right):
+            folder = tmp_path / f"{side}_{i}"
+            write_evaluation(folder, "gsm8k", side, answers, trained_with=own[i], weights=f"{side}{weights[i]}")
+            folders[side].append(str(folder))
+    return [
+        "--baseline-dir", *folders["baseline"], "--mul-tokens-dir", *folders["mul_tokens"],
+        "--output-path", str(tmp_path / "comparison.json"),
+    ]  # fmt: skip
+
+
+def test_several_seeds_are_one_comparison(tmp_path, capsys):
+    baseline = [np.arange(100) < share for share in (40, 50, 45)]
+    mul_tokens = [np.arange(100) < share for share in (70, 75, 68)]
+    compare_runs.main(several(tmp_path, baseline, mul_tokens))
+    result = json.loads((tmp_path / "comparison.json").read_text())
+    row, printed = result["rows"][0], capsys.readouterr().out
+    assert result["seeds"] == [0, 1, 2]
+    assert result["eval_version"] == 1, "that of the folders"
+    assert row["baseline"]["by_seed"] == pytest.approx([0.40, 0.50, 0.45])
+    assert row["baseline"]["accuracy"] == pytest.approx(0.45)
+    assert row["baseline"]["std_over_seeds"] == pytest.approx(0.05)
+    assert (row["baseline"]["correct"], row["questions"]) == (135, 100)
+    assert row["difference"] == pytest.approx(0.26)
+    assert (row["only_baseline_right"], row["only_mul_tokens_right"]) == (0, 30 + 25 + 23)
+    assert row["verdict"] == "mul_tokens better"
+    assert "45.0% ± 5.0" in printed
+    assert "over 3 seeds" in printed
+
+
+def test_one_seed_against_two_is_no_difference_though_each_question_was_asked_three_times(tmp_path):
+    baseline = [np.arange(100) < share for share in (50, 50, 50)]
+    mul_tokens = [np.arange(100) < share for share in (80, 48, 49)]
+    compare_runs.main(several(tmp_path, baseline, mul_tokens))
+    row = json.loads((tmp_path / "comparison.json").read_text())["rows"][0]
+    assert row["mcnemar_p"] < 1e-5
+    assert row["interval"][0] < 0 < row["interval"][1]
+    assert row["verdict"].startswith("no difference shown")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"seeds": ((0, 1, 2), (0, 2, 1))},
+            "is of seed 1, .* of seed 2; give both conditions' folders in the same order",
+        ),
+        ({"weights": "aba"}, "baseline_0 and .*baseline_2 are of the same model"),
+        ({"mul_tokens": [[1, 0]] * 2}, "3 baseline folders against 2 of mul_tokens"),
+        ({"mul_tokens": [[1, 0], [1, 0], [1, 0, 1]]}, r"hold different questions \(1 without a partner\)"),
+    ],
+)
+def test_seeds_that_do_not_pair_are_refused(tmp_path, change, message):
+    settings = {"baseline": [[1, 0]] * 3, "mul_tokens": [[1, 0]] * 3} | change
+    with pytest.raises(InputError, match=message):
+        compare_runs.main(several(tmp_path, **settings))
+    assert not (tmp_path / "comparison.json").exists()
+
+
+def test_half_written_evaluations_are_refused(tmp_path):
+    write_evaluation(tmp_path / "a", "gsm8k", "baseline", [1, 0, 1])
+    write_evaluation(tmp_path / "b", "gsm8k", "mul_tokens", [1, 0, 1])
+    predictions = tmp_path / "b/gsm8k_predictions.jsonl"
+    predictions.write_text("".join(predictions.read_text().splitlines(keepends=True)[:2]))
+    with pytest.raises(InputError, match=r"does not match its results \(2 predictions\)"):
+        compare_runs.main(arguments(tmp_path))
+    predictions.write_text('{"id": 5}\n')
+    with pytest.raises(InputError, match="line 1: no proper 'id'"):
+        compare_runs.main(arguments(tmp_path))
+    predictions.unlink()
+    with pytest.raises(InputError, match="is missing"):
+        compare_runs.main(arguments(tmp_path))
+    with pytest.raises(InputError, match="no complete evaluation"):
+        compare_runs.main(
+            [*arguments(tmp_path)[:1], str(tmp_path), "--mul-tokens-dir", str(tmp_path), *arguments(tmp_path)[4:]]
+        )
+
+
+def test_probes_are_compared_by_category_and_drawn_as_maps(tmp_path, capsys):
+    for folder, condition, wrong in (("a", "baseline", {"mul_table-6x9"}), ("b", "mul_tokens", set())):
+        rows = [
+            {
+                "id": probe.id, "question": probe.text, "reference": probe.reference, "category": probe.category,
+                "correct": probe.id not in wrong, "correct_strict": False, "tokens": 3, "mul_tokens": 0,
+                "finished": True,
+            }
+            for probe in make_probes(42)
+        ]  # fmt: skip
+        write_jsonl(tmp_path / folder / "arithmetic_predictions.jsonl", rows)
+        results = {
+            "condition": condition,
+            "eval_version": 1,
+            "config": {"seed": 42},
+            "metrics": metrics(rows),
+        }
+        (tmp_path / folder / "arithmetic_results.json").write_text(json.dumps(results))
+        table = mul_table(rows)
+        assert [len(row) for row in table] == [9] * 9
+        assert table[5][8] is (condition == "mul_tokens")
+        assert sum(map(sum, table)) == 81 - len(wrong)
+    compare_runs.main(arguments(tmp_path))
+    result = json.loads((tmp_path / "comparison.json").read_text())
+    assert [(row["name"], row["questions"]) for row in result["rows"]] == [
+        ("probes", 281), ("probes: mul_table", 81), ("probes: mul_multidigit", 100), ("probes: addition", 100),
+    ]  # fmt: skip
+    assert result["rows"][1]["difference"] == pytest.approx(1 / 81)
+    assert [row["holm_p"] for row in result["rows"][1:]] == [1, 1, 1]
+    assert "holm_p" not in result["rows"][0]
+    assert result["token_usage"]["arithmetic"]["baseline"]["avg_response_tokens"] == 3
+    for name in result["plots"]:
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+    assert "probes: mul_table" in capsys.readouterr().out
+
+
+def test_categories_are_corrected_for_being_several():
+    rows = [{"mcnemar_p": p} for p in (0.04, 0.01, 0.03)]
+    _correct_for_several(rows)
+    # Holm 1979: sorted 0.01·3, 0.03·2, 0.04·1, none smaller than the one before
+    assert [row["holm_p"] for row in rows] == pytest.approx([0.06, 0.03, 0.06])

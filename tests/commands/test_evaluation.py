@@ -1,0 +1,154 @@
+"""The two evaluations: which questions, which figures, and nothing thrown away."""
+
+import json
+import shutil
+
+import pytest
+import run_arithmetic_probes
+import run_gsm8k
+from conftest import read_jsonl, write_jsonl
+
+from domain_tokens.evaluation.questions import Question, make_probes
+from domain_tokens.evaluation.replies import Reply
+from domain_tokens.evaluation.scores import metrics, predictions
+from domain_tokens.runs.errors import InputError
+
+FIELDS = [
+    "id", "question", "reference", "reply", "extracted", "extracted_strict", "correct", "correct_strict", "tokens",
+    "mul_tokens", "finished",
+]  # fmt: skip
+METRICS = {
+    "accuracy", "accuracy_strict", "correct", "total", "mul_token_count", "mul_tokens_per_response",
+    "avg_response_tokens", "finished_rate",
+}  # fmt: skip
+
+
+def test_the_281_probes_are_the_table_and_two_hundred_others_and_none_twice():
+    probes = make_probes(42)
+    assert [p.text for p in probes[:2]] == ["What is 1 times 1?", "What is 1 times 2?"]
+    table = [p for p in probes if p.category == "mul_table"]
+    assert {(p.text, p.reference) for p in table} == {
+        (f"What is {a} times {b}?", str(a * b)) for a in range(1, 10) for b in range(1, 10)
+    }
+    assert len({p.id for p in probes}) == len({p.text for p in probes}) == len(probes) == 281
+    for category, sign, word in (("mul_multidigit", "x", "times"), ("addition", "+", "plus")):
+        chosen = [p for p in probes if p.category == category]
+        assert len(chosen) == 100
+        for probe in chosen:
+            a, b = map(int, probe.id.removeprefix(f"{category}-").split(sign))
+            assert probe.text == f"What is {a} {word} {b}?"
+            assert probe.reference == str(a * b if word == "times" else a + b)
+            assert 10 <= a <= 99
+            assert 2 <= b <= 9 if word == "times" else 10 <= b <= 99
+    assert make_probes(42) == probes != make_probes(43)
+
+
+def test_figures_are_counted_from_the_predictions():
+    questions = [
+        Question("mul_table-6x9", "What is 6 times 9?", "54", "mul_table"),
+        Question("mul_table-7x8", "What is 7 times 8?", "56", "mul_table"),
+        Question("addition-10+10", "What is 10 plus 10?", "20", "addition"),
+        Question("addition-10+11", "What is 10 plus 11?", "21", "addition"),
+    ]
+    replies = [
+        Reply("<MUL_6_9_54>\n#### <MUL_6_9_54>", 6, 2, True),
+        Reply("It is <MUL_7_8_56>", 3, 1, True),
+        Reply("10+10=30\n#### 30", 9, 0, True),
+        Reply("10+11=21, 21, 21", 10, 0, False),
+    ]
+    rows = predictions(questions, replies)
+    assert list(rows[0]) == [*FIELDS, "category"]
+    assert (rows[0]["reply"], rows[0]["extracted"]) == ("<MUL_6_9_54>\n#### <MUL_6_9_54>", "54")
+    assert [row["correct"] for row in rows] == [True, True, False, True]
+    assert [row["correct_strict"] for row in rows] == [True, False, False, False]
+    assert metrics(rows) == {
+        "accuracy": 0.75,
+        "accuracy_strict": 0.25,
+        "correct": 3,
+        "total": 4,
+        "mul_token_count": 3,
+        "mul_tokens_per_response": 0.75,
+        "avg_response_tokens": 7.0,
+        "finished_rate": 0.75,
+        "overall_accuracy": 0.75,
+        "category_accuracies": {
+            "mul_table": {"accuracy": 1.0, "correct": 2, "total": 2},
+            "addition": {"accuracy": 0.5, "correct": 1, "total": 2},
+        },
+    }
+
+
+@pytest.fixture(scope="module")
+def evaluated(toy_base, toy_data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("evaluated")
+    model = ["--model-path", str(toy_base["mul_tokens"]), "--output-dir", str(folder)]
+    run_gsm8k.main([*model, "--dataset-path", str(toy_data / "gsm8k"), "max_new_tokens=8"])
+    run_arithmetic_probes.main([*model, "max_new_tokens=4"])
+    return folder
+
+
+@pytest.mark.parametrize(("name", "total"), [("gsm8k", 20), ("arithmetic", 281)])
+def test_an_evaluation_writes_one_line_per_question_in_order(evaluated, toy_data, name, total):
+    results = json.loads((evaluated / f"{name}_results.json").read_text())
+    rows = read_jsonl(evaluated / f"{name}_predictions.jsonl")
+    assert len(rows) == results["metrics"]["total"] == total
+    assert results["condition"] == "mul_tokens"
+    assert results["eval_version"] == 2
+    assert set(results["metrics"]) >= METRICS
+    assert results["environment"].keys() >= {"commit", "dirty", "libraries", "device"}
+    assert results["model_path"].endswith("/mul_tokens")
+    for row in rows:
+        assert set(FIELDS) <= set(row)
+        assert row["tokens"] <= 8
+    if name == "gsm8k":
+        test = read_jsonl(toy_data / "gsm8k/test.jsonl")
+        assert [row["question"] for row in rows] == [row["question"] for row in test]
+        assert [row["reference"] for row in rows] == [row["answer"].split("#### ")[1] for row in test]
+        assert rows[3]["id"] == "gsm8k-00003"
+
+
+def test_a_finished_evaluation_is_kept_unless_told_otherwise(evaluated, toy_base, toy_data, capsys):
+    arguments = ["--model-path", str(toy_base["mul_tokens"]), "--output-dir", str(evaluated), "max_new_tokens=4"]
+    with pytest.raises(InputError, match="already holds arithmetic_results.json; --overwrite"):
+        run_arithmetic_probes.main(arguments)
+    run_arithmetic_probes.main([*arguments, "--resume"])
+    assert "holds this evaluation already" in capsys.readouterr().out
+    with pytest.raises(InputError, match="config.seed 42, now it is 7"):
+        run_arithmetic_probes.main([*arguments, "--resume", "--seed", "7"])
+
+
+def test_a_prompt_that_does_not_fit_is_refused_not_cut(toy_base, tmp_path):
+    rows = [{"question": "1 " * 600, "answer": "#### 1"}]
+    path = write_jsonl(tmp_path / "test.jsonl", rows)
+    model = ["--model-path", str(toy_base["baseline"]), "--output-dir", str(tmp_path / "out")]
+    with pytest.raises(InputError, match=r"the longest prompt has 12\d\d tokens .* the model has 1024 positions"):
+        run_gsm8k.main([*model, "--dataset-path", str(path)])
+
+
+def test_a_row_that_cannot_be_used_is_reported_and_the_others_keep_their_names(toy_base, tmp_path, capsys):
+    rows = [{"question": "x?", "answer": "1"}] + [{"question": f"{i}?", "answer": "#### 1"} for i in range(100)]
+    path = write_jsonl(tmp_path / "test.jsonl", rows)
+    model = ["--model-path", str(toy_base["baseline"]), "--output-dir", str(tmp_path / "out"), "max_new_tokens=2"]
+    run_gsm8k.main([*model, "--dataset-path", str(path)])
+    assert "unusable rows left out: 1 × answer without ####, first in line 1" in capsys.readouterr().out
+    predictions = read_jsonl(tmp_path / "out/gsm8k_predictions.jsonl")
+    assert len(predictions) == 100
+    assert (predictions[0]["id"], predictions[0]["question"]) == ("gsm8k-00001", "0?")
+
+
+@pytest.mark.parametrize("answer", ["#### none", "#### 1/0", "#### " + "9" * 400])
+def test_a_reference_that_is_no_number_stops_the_evaluation_before_it_starts(toy_base, tmp_path, answer):
+    path = write_jsonl(tmp_path / "test.jsonl", [{"question": "x?", "answer": answer}])
+    model = ["--model-path", str(toy_base["baseline"]), "--output-dir", str(tmp_path / "out")]
+    with pytest.raises(InputError, match="line 1: no number behind ####"):
+        run_gsm8k.main([*model, "--dataset-path", str(path)])
+
+
+def test_folders_that_do_not_say_their_condition_need_the_flag(toy_base, toy_data, tmp_path):
+    model = shutil.copytree(toy_base["baseline"], tmp_path / "model")
+    (model / "domain_tokens.json").unlink()
+    arguments = ["--model-path", str(model), "--output-dir", str(tmp_path / "out"), "max_new_tokens=2"]
+    with pytest.raises(InputError, match="give --condition"):
+        run_arithmetic_probes.main(arguments)
+    run_arithmetic_probes.main([*arguments, "--condition", "mul_tokens"])
+    assert json.loads((tmp_path / "out/arithmetic_results.json").read_text())["condition"] == "mul_tokens"

@@ -1,0 +1,162 @@
+"""What is killed, stopped or half-written is continued as if nothing had happened."""
+
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+
+import interruptions
+import pytest
+import run_arithmetic_probes
+import sft_tulu
+from conftest import read_jsonl
+from interruptions import ROOT
+
+from domain_tokens.evaluation.replies import generate_replies
+from domain_tokens.evaluation.unfinished import UnfinishedAnswers
+from domain_tokens.runs.errors import InputError
+from domain_tokens.runs.folders import lock_run
+from domain_tokens.runs.signals import continuing_command, run_has_begun
+
+
+def test_training_that_is_killed_ends_bit_for_bit_the_same(toy_base, toy_data, tmp_path):
+    command = interruptions.training(toy_base["mul_tokens"], toy_data, tmp_path)
+    rng = random.Random(1)
+    compared = interruptions.kill_and_continue(command, tmp_path / "trained", interruptions.trained, 3, rng)
+    assert compared >= 1
+
+
+def test_an_evaluation_that_is_killed_ends_byte_for_byte_the_same(toy_base, tmp_path):
+    command = interruptions.evaluation(toy_base["mul_tokens"], tmp_path)
+    rng = random.Random(2)
+    compared = interruptions.kill_and_continue(command, tmp_path / "evaluated", interruptions.evaluated, 3, rng)
+    assert compared >= 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_asked_to_stop_saves_a_checkpoint_and_says_how_to_go_on(toy_base, toy_data, tmp_path, number):
+    arguments = interruptions.training(toy_base["mul_tokens"], toy_data, tmp_path).arguments
+    arguments += ["save_strategy=no", "eval_strategy=epoch"]
+    whole = interruptions.Command([*arguments, "--output-dir", str(tmp_path / "whole")], tmp_path / "log")
+    whole.finish()
+    running = subprocess.Popen(
+        [sys.executable, *arguments], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    for line in running.stdout:
+        if line.startswith("step     6"):
+            running.send_signal(number)
+            break
+    printed, complaint = running.communicate(timeout=120)
+    assert running.returncode == 1
+    assert "stopping after this step, with a checkpoint" in printed
+    output = tmp_path / "trained"
+    ((checkpoint),) = output.glob("checkpoint-*")
+    last = complaint.splitlines()[-1]
+    assert (
+        last
+        == f"error: interrupted; continue with: uv run python {' '.join(arguments)}".replace(" --resume", "", 1)
+        + " --resume"
+    )
+    assert int(checkpoint.name[11:]) < 40
+    interruptions.Command(arguments, tmp_path / "log").finish()
+    assert interruptions.trained(output) == interruptions.trained(tmp_path / "whole")
+
+
+def test_a_checkpoint_that_was_never_finished_is_not_loaded(toy_base, toy_data, tmp_path, capsys):
+    arguments = interruptions.training(toy_base["mul_tokens"], toy_data, tmp_path).arguments[1:]
+    arguments += ["max_steps=8", "save_total_limit=3"]
+    sft_tulu.main(arguments)
+    output = tmp_path / "trained"
+    weights = (output / "model.safetensors").read_bytes()
+    interruptions.mark_as_interrupted(output, "tulu_sft_results.json")
+    state = output / "checkpoint-8/trainer_state.json"
+    state.write_text(state.read_text()[:-200])  # killed while writing it
+    (output / "checkpoint-8/model.safetensors").write_bytes(b"half")
+    shutil.copytree(output / "checkpoint-8", output / "checkpoint-9")
+    (output / "checkpoint-9/trainer_state.json").unlink()
+    capsys.readouterr()
+    sft_tulu.main(arguments)
+    printed = capsys.readouterr().out
+    assert "step     6 of 8" in printed
+    assert "step     3 of 8" not in printed
+    assert (output / "model.safetensors").read_bytes() == weights
+
+
+def test_an_interrupted_overwrite_is_continued_as_what_it_was_to_become(toy_base, tmp_path, monkeypatch):
+    arguments = ["--model-path", str(toy_base["mul_tokens"]), "--output-dir", str(tmp_path)]
+    run_arithmetic_probes.main([*arguments, "max_new_tokens=3"])
+    asked = []
+
+    def interrupted(checkpoint, conversations, *more):
+        asked.append(len(conversations))
+        for number, reply in enumerate(generate(checkpoint, conversations, *more)):
+            if number == 100 and len(asked) == 1:
+                raise KeyboardInterrupt
+            yield reply
+
+    generate = generate_replies
+    monkeypatch.setattr("domain_tokens.evaluation.replies.generate_replies", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_arithmetic_probes.main([*arguments, "max_new_tokens=5", "--overwrite"])
+    assert "--overwrite" not in continuing_command()
+    assert (tmp_path / "arithmetic_results.json").exists(), "the old one, until there is a new one"
+    with pytest.raises(InputError, match=r"made with config.max_new_tokens 5, now it is 3"):
+        run_arithmetic_probes.main([*arguments, "max_new_tokens=3", "--resume"])
+
+    # Of what was kept, some is damaged, and some was judged by other rules.
+    kept = tmp_path / "arithmetic_unfinished-0.jsonl"
+    lines = kept.read_bytes().splitlines()
+    other = json.loads(lines[5]) | {"correct": "yes"}
+    lines[:6] = [b"\0" * 40, lines[1][:30], b"{}", b"5", b'{"id": []}', json.dumps(other).encode()]
+    kept.write_bytes(b"\n".join(lines) + b"\n\xff\xfe")
+    run_arithmetic_probes.main([*arguments, "max_new_tokens=5", "--resume"])
+    assert asked == [281, 281 - 100 + 6]
+    alone = tmp_path / "alone"
+    run_arithmetic_probes.main([*arguments[:2], "--output-dir", str(alone), "max_new_tokens=5"])
+    name = "arithmetic_predictions.jsonl"
+    assert (tmp_path / name).read_bytes() == (alone / name).read_bytes()
+
+
+def test_a_command_that_is_stopped_before_it_has_begun_is_given_again_as_it_was(monkeypatch):
+    monkeypatch.setattr("domain_tokens.runs.signals._has_begun", False)
+    monkeypatch.setattr(sys, "argv", ["sft/sft_tulu.py", "--overwrite", "--seed", "7"])
+    assert continuing_command() == "uv run python sft/sft_tulu.py --overwrite --seed 7"
+    run_has_begun()
+    assert continuing_command() == "uv run python sft/sft_tulu.py --seed 7 --resume"
+
+
+def test_only_one_process_writes_a_run(tmp_path):
+    mark = tmp_path / "unfinished_run.json"
+    mark.write_text("{}")
+    lock_run(mark)
+    lock_run(mark)  # the same process may
+    code = "import sys; from pathlib import Path; from domain_tokens import results; lock_run(Path(sys.argv[1]))"
+    other = [sys.executable, "-c", code, str(mark)]
+    done = subprocess.run(other, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert f"RunError: {tmp_path} is being written by another process; wait for it, or end it" in done.stderr
+    mark.unlink()
+    mark.write_text("{}")  # another run's
+    subprocess.run(other, cwd=ROOT, check=True)
+
+
+def test_kept_answers_survive_half_a_line(tmp_path):
+    kept = UnfinishedAnswers(tmp_path, "gsm8k")
+    kept.begin({"eval_version": 1}, resume=False)
+    with kept:
+        kept.add({"id": "a", "reply": "ü"})
+        kept.add({"id": "b"})
+    kept.own.write_bytes(kept.own.read_bytes() + b'{"id": "c", "reply": "\xc3')
+    (tmp_path / "gsm8k_unfinished-1.jsonl").write_text('{"id": "d"}\n')
+    again = UnfinishedAnswers(tmp_path, "gsm8k")
+    again.begin({"eval_version": 1}, resume=True)
+    assert [row["id"] for row in again.rows()] == ["a", "b", "d"]
+    with again:
+        again.add({"id": "e"})
+    assert [row["id"] for row in again.rows()] == ["a", "b", "e", "d"]
+    assert read_jsonl(kept.own)[0]["reply"] == "ü"
+    again.begin({"eval_version": 1}, resume=False)
+    assert again.rows() == []
+    again.remove()
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,308 @@
+"""Start models out of other people's models: the same logits, the vocabulary with facts, sensible new rows."""
+
+import json
+import math
+
+import numpy as np
+import prepare_base
+import pytest
+import torch
+from conftest import CONDITIONS
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+
+from domain_tokens import toy
+from domain_tokens.facts import FACT_TOKENS, GPT2_FILLERS
+from domain_tokens.models.nanogpt import load_nanogpt
+from domain_tokens.models.vocabulary import extend_vocabulary
+from domain_tokens.runs.errors import InputError
+
+
+class NanoGPT(nn.Module):
+    """An independent GPT of plain nn.Linear layers, with nanoGPT's parameter names."""
+
+    def __init__(self, n_layer=2, n_head=2, n_embd=32, block_size=64, vocab_size=50257, bias=True):
+        super().__init__()
+        self.sizes = {
+            "n_layer": n_layer, "n_head": n_head, "n_embd": n_embd, "block_size": block_size,
+            "vocab_size": vocab_size, "bias": bias,
+        }  # fmt: skip
+        block = lambda: nn.ModuleDict({  # noqa: E731
+            "ln_1": nn.LayerNorm(n_embd, bias=bias),
+            "attn": nn.ModuleDict({
+                "c_attn": nn.Linear(n_embd, 3 * n_embd, bias=bias), "c_proj": nn.Linear(n_embd, n_embd, bias=bias),
+            }),
+            "ln_2": nn.LayerNorm(n_embd, bias=bias),
+            "mlp": nn.ModuleDict({
+                "c_fc": nn.Linear(n_embd, 4 * n_embd, bias=bias), "c_proj": nn.Linear(4 * n_embd, n_embd, bias=bias),
+            }),
+        })  # fmt: skip
+        self.transformer = nn.ModuleDict({
+            "wte": nn.Embedding(vocab_size, n_embd), "wpe": nn.Embedding(block_size, n_embd),
+            "h": nn.ModuleList(block() for _ in range(n_layer)), "ln_f": nn.LayerNorm(n_embd, bias=bias),
+        })  # fmt: skip
+        self.lm_head = nn.Linear(n_embd, vocab_size, bias=False)
+        self.lm_head.weight = self.transformer["wte"].weight
+
+    def forward(self, ids):
+        t, heads = self.transformer, self.sizes["n_head"]
+        x = t["wte"](ids) + t["wpe"](torch.arange(ids.shape[1]))
+        for block in t["h"]:
+            q, k, v = (
+                part.unflatten(2, (heads, -1)).transpose(1, 2)
+                for part in block["attn"]["c_attn"](block["ln_1"](x)).chunk(3, 2)
+            )
+            scores = (q @ k.transpose(2, 3) / math.sqrt(q.shape[-1])).masked_fill(
+                torch.ones(ids.shape[1], ids.shape[1], dtype=torch.bool).triu(1), float("-inf")
+            )
+            x = x + block["attn"]["c_proj"]((scores.softmax(3) @ v).transpose(1, 2).flatten(2))
+            x = x + block["mlp"]["c_proj"](nn.functional.gelu(block["mlp"]["c_fc"](block["ln_2"](x))))
+        return self.lm_head(t["ln_f"](x))
+
+
+def save_nanogpt(model: NanoGPT, path, prefix="_orig_mod."):
+    weights = {prefix + name: tensor for name, tensor in model.state_dict().items()}
+    torch.save({"model": weights, "model_args": model.sizes, "iter_num": 5}, path)
+    return path
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("prefix", ["_orig_mod.", ""])
+def test_a_nanogpt_checkpoint_keeps_its_logits(tmp_path, bias, prefix):
+    torch.manual_seed(0)
+    original = NanoGPT(bias=bias).eval()
+    for parameter in original.parameters():
+        nn.init.normal_(parameter, std=0.2)  # biases and norms too, so that none can be forgotten
+    exported = load_nanogpt(save_nanogpt(original, tmp_path / "ckpt.pt", prefix)).eval()
+    ids = torch.randint(0, 50257, (2, 64))
+    with torch.no_grad():
+        assert (exported(ids).logits - original(ids)).abs().max() < 1e-5
+
+
+def test_an_untied_nanogpt_head_is_kept(tmp_path):
+    original = NanoGPT(vocab_size=100)
+    original.lm_head.weight = nn.Parameter(torch.randn(100, 32))
+    exported = load_nanogpt(save_nanogpt(original, tmp_path / "ckpt.pt"))
+    ids = torch.randint(0, 100, (1, 8))
+    with torch.no_grad():
+        assert (exported(ids).logits - original(ids)).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"model": {}}, "model_args"),
+        ({"model": {}, "model_args": {"n_layer": 1}}, "n_head"),
+        ([1], "no nanoGPT checkpoint"),
+        (GPT2Config, "plain tensors"),
+    ],
+)
+def test_a_pt_file_that_is_no_nanogpt_is_refused(tmp_path, content, message):
+    torch.save(content, tmp_path / "x.pt")
+    with pytest.raises(InputError, match=message):
+        load_nanogpt(tmp_path / "x.pt")
+
+
+def test_a_nanogpt_start_model_has_the_whole_gpt2_vocabulary(tmp_path, gpt2_tokenizer):
+    gpt2_tokenizer.save_pretrained(tmp_path / "gpt2")
+    checkpoint = save_nanogpt(NanoGPT(vocab_size=50304), tmp_path / "ckpt.pt")
+    for condition in CONDITIONS:
+        prepare_base.main([
+            "--source", str(checkpoint), "--tokenizer", str(tmp_path / "gpt2"),
+            "--condition", condition, "--output-dir", str(tmp_path / condition),
+        ])  # fmt: skip
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "baseline")
+    assert len(tokenizer) == 50349
+    assert tokenizer.eos_token_id == 50256
+    assert tokenizer.convert_tokens_to_ids([*GPT2_FILLERS, *FACT_TOKENS]) == list(range(50257, 50349))
+    weights = [(tmp_path / condition / "model.safetensors").read_bytes() for condition in CONDITIONS]
+    assert weights[0] == weights[1]
+
+
+def test_a_nanogpt_pretrained_with_the_facts_keeps_their_rows(tmp_path, gpt2_tokenizer):
+    model = load_nanogpt(save_nanogpt(NanoGPT(vocab_size=50432), tmp_path / "ckpt.pt"))
+    before = model.transformer.wte.weight.detach().clone()
+    extend_vocabulary(model, gpt2_tokenizer)
+    assert torch.equal(model.transformer.wte.weight, before[:50349])
+
+
+def llama(vocab_size: int, tied: bool) -> LlamaForCausalLM:
+    torch.manual_seed(0)
+    return LlamaForCausalLM(LlamaConfig(
+        vocab_size=vocab_size, hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2,
+        num_key_value_heads=2, max_position_embeddings=128, bos_token_id=0, eos_token_id=0, tie_word_embeddings=tied,
+    ))  # fmt: skip
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_model_folder_gets_the_facts_at_its_end_with_the_mean_of_their_pieces(tmp_path, tied):
+    plain = toy.tokenizer()
+    source = llama(len(plain), tied)
+    source.save_pretrained(tmp_path / "source")
+    plain.save_pretrained(tmp_path / "source")
+    prepare_base.main(f"--source {tmp_path / 'source'} --condition mul_tokens --output-dir {tmp_path / 'out'}".split())
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
+    row = len(plain) + FACT_TOKENS.index("<MUL_6_9_54>")
+    assert tokenizer.convert_tokens_to_ids("<MUL_6_9_54>") == row
+    pieces = plain.encode("6*9=54", add_special_tokens=False)
+    for new, old in (
+        (model.get_input_embeddings(), source.get_input_embeddings()),
+        (model.get_output_embeddings(), source.get_output_embeddings()),
+    ):
+        assert torch.equal(new.weight[: len(plain)], old.weight)
+        assert torch.allclose(new.weight[row], old.weight[pieces].mean(dim=0))
+    record = json.loads((tmp_path / "out/domain_tokens.json").read_text())
+    assert record["condition"] == "mul_tokens"
+    assert [stage["stage"] for stage in record["lineage"]] == ["prepare_base"]
+
+
+def test_a_gguf_file_becomes_a_start_model_with_the_same_logits(tmp_path):
+    source, plain = llama(700, tied=False), toy.tokenizer()
+    path = write_gguf(tmp_path / "tiny.gguf", source, plain)
+    prepare_base.main(f"--source {path} --condition baseline --output-dir {tmp_path / 'out'}".split())
+    model, tokenizer = (
+        AutoModelForCausalLM.from_pretrained(tmp_path / "out"),
+        AutoTokenizer.from_pretrained(tmp_path / "out"),
+    )
+    ids = plain("What is 7 times 8?", return_tensors="pt")["input_ids"]
+    assert tokenizer("What is 7 times 8?")["input_ids"] == ids[0].tolist()
+    assert not getattr(model, "is_quantized", False), "a Trainer would refuse it"
+    with torch.no_grad():
+        assert (model(ids).logits[..., :700] - source(ids).logits).abs().max() < 1e-5
+
+
+def write_gguf(path, model: LlamaForCausalLM, tokenizer):
+    """The model as llama.cpp stores it, in float32; its query and key rows are interleaved there."""
+    import gguf
+
+    config, writer = model.config, gguf.GGUFWriter(str(path), "llama")
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_freq_base(10000.0)
+    writer.add_vocab_size(config.vocab_size)
+    backend = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list(sorted(backend["vocab"], key=backend["vocab"].get))
+    writer.add_token_merges([" ".join(merge) for merge in backend["merges"]])
+    writer.add_token_types([3] + [1] * (config.vocab_size - 1))  # control, then normal
+    for add in (writer.add_bos_token_id, writer.add_eos_token_id, writer.add_pad_token_id):
+        add(tokenizer.eos_token_id)
+    names = {
+        "model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output",
+        "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm", "self_attn.q_proj": "attn_q",
+        "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
+        "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down",
+    }  # fmt: skip
+    for name, tensor in model.state_dict().items():
+        weights = tensor.numpy()
+        if "q_proj" in name or "k_proj" in name:
+            heads = config.num_attention_heads
+            weights = weights.reshape(heads, 2, -1, weights.shape[1]).swapaxes(1, 2).reshape(weights.shape)
+        name = name.replace("model.layers.", "blk.")
+        for ours, theirs in names.items():
+            name = name.replace(ours, theirs)
+        writer.add_tensor(name, np.ascontiguousarray(weights))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def test_a_gpt2_tokenizer_with_a_token_of_its_own_gets_the_facts_at_its_end(tmp_path, gpt2_tokenizer):
+    gpt2_tokenizer.add_special_tokens({"pad_token": "[PAD]"})
+    gpt2_tokenizer.save_pretrained(tmp_path / "gpt2")
+    checkpoint = save_nanogpt(NanoGPT(vocab_size=50258), tmp_path / "ckpt.pt")
+    prepare_base.main([
+        "--source", str(checkpoint), "--tokenizer", str(tmp_path / "gpt2"),
+        "--condition", "baseline", "--output-dir", str(tmp_path / "out"),
+    ])  # fmt: skip
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
+    assert tokenizer.convert_tokens_to_ids(list(FACT_TOKENS)) == list(range(50258, 50258 + 45))
+
+
+def broken_source(folder, plain, change):
+    source = llama(len(plain), tied=True)
+    source.save_pretrained(folder)
+    plain.save_pretrained(folder)
+    weights = load_file(folder / "model.safetensors")
+    change(weights)
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+
+
+def test_a_source_that_lacks_weights_is_refused_not_filled_with_random_numbers(tmp_path):
+    broken_source(tmp_path / "source", toy.tokenizer(), lambda w: w.pop("model.layers.0.mlp.up_proj.weight"))
+    with pytest.raises(InputError, match=r"lacks weights, model\.layers\.0\.mlp\.up_proj\.weight"):
+        prepare_base.main(
+            f"--source {tmp_path / 'source'} --condition baseline --output-dir {tmp_path / 'out'}".split()
+        )
+
+
+def test_a_truncated_gguf_file_is_refused(tmp_path):
+    path = write_gguf(tmp_path / "tiny.gguf", llama(700, tied=False), toy.tokenizer())
+    path.write_bytes(path.read_bytes()[:300])
+    with pytest.raises(InputError, match="cannot be read"):
+        prepare_base.main(f"--source {path} --condition baseline --output-dir {tmp_path / 'out'}".split())
+
+
+def test_a_nanogpt_of_other_sizes_than_it_says_is_refused(tmp_path):
+    original = NanoGPT(vocab_size=100)
+    original.sizes["block_size"] = 32
+    with pytest.raises(InputError, match="wpe.weight has the shape"):
+        load_nanogpt(save_nanogpt(original, tmp_path / "ckpt.pt"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--condition baseline --output-dir {out}", "give either --source SRC or --toy"),
+        ("--toy --source gpt2 --condition baseline --output-dir {out}", "give either"),
+        ("--source {out}/none.pt --condition baseline --output-dir {out}", "does not exist"),
+        ("--source {out}/none.gguf --condition baseline --output-dir {out}", "does not exist"),
+        ("--source ./none --condition baseline --output-dir {out}", "does not exist"),
+        ("--toy --condition neither --output-dir {out}", "invalid choice"),
+        ("--toy --condition baseline", "required"),
+    ],
+)
+def test_wrong_usage_is_one_line(tmp_path, arguments, message):
+    with pytest.raises(InputError, match=message):
+        prepare_base.main(arguments.format(out=tmp_path / "out").split())
+
+
+def test_a_finished_start_model_is_kept_unless_told_otherwise(tmp_path, toy_base, capsys):
+    arguments = f"--toy --condition baseline --output-dir {toy_base['baseline']}".split()
+    with pytest.raises(InputError, match="--overwrite replaces it"):
+        prepare_base.main(arguments)
+    prepare_base.main([*arguments, "--resume"])
+    assert "complete already" in capsys.readouterr().out
+    with pytest.raises(InputError, match=r"made with lineage\.0\.seed 42, now it is 7"):
+        prepare_base.main([*arguments, "--resume", "--seed", "7"])
+
+
+def test_somebody_elses_model_folder_is_not_written_to(tmp_path, capsys):
+    llama(700, tied=True).save_pretrained(tmp_path / "theirs")
+    toy.tokenizer().save_pretrained(tmp_path / "theirs")
+    weights = (tmp_path / "theirs/model.safetensors").read_bytes()
+    theirs = tmp_path / "theirs"
+    for arguments, message in (
+        ("--toy", "holds another model"),
+        (f"--source {theirs}", "is the model to start from"),
+        (f"--source {theirs} --overwrite", "is the model to start from"),
+    ):
+        with pytest.raises(InputError, match=message):
+            prepare_base.main(f"{arguments} --condition baseline --output-dir {theirs}".split())
+    assert (tmp_path / "theirs/model.safetensors").read_bytes() == weights
+
+
+def test_the_toy_model_is_a_gpt2_of_about_a_million_parameters(toy_base):
+    model = AutoModelForCausalLM.from_pretrained(toy_base["baseline"])
+    assert isinstance(model, GPT2LMHeadModel)
+    assert 0.8e6 < model.num_parameters() < 1.2e6
+    assert model.config.n_positions == 1024

@@ -1,0 +1,424 @@
+"""The two SFT stages through their own command lines: what is trained on, and what is written down."""
+
+import itertools
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sft_gsm8k
+import sft_tulu
+import torch
+import transformers
+import yaml
+from conftest import CONDITIONS, write_jsonl
+from interruptions import mark_as_interrupted
+
+from domain_tokens.facts import FACT_TOKENS
+from domain_tokens.models.folder import open_model
+from domain_tokens.prompt import IGNORED_LABEL, prompt_text, question_conversation
+from domain_tokens.runs.errors import InputError, RunError
+from domain_tokens.training.arguments import make_trainer
+from domain_tokens.training.trainer import SftTrainer
+
+ROOT = Path(__file__).parents[2]
+QUICK = ["max_steps=2", "val_samples=20", "save_strategy=no", "logging_steps=1", "learning_rate=1e-3"]
+STAGES = {
+    "sft_tulu": (sft_tulu, "tulu", "tulu_sft_results.json"),
+    "sft_gsm8k": (sft_gsm8k, "gsm8k", "sft_results.json"),
+}
+
+
+def command(stage, model, data, output, condition, *more):
+    return [
+        "--model-path", str(model), "--output-dir", str(output), "--condition", condition,
+        "--config", str(ROOT / f"sft/configs/{STAGES[stage][1]}.yaml"), "--dataset-path", str(data / STAGES[stage][1]),
+        *QUICK, *more,
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def trainers(monkeypatch):
+    """Every trainer that a script makes, to look at the very batches it trains on."""
+    made, make = [], make_trainer
+    monkeypatch.setattr("domain_tokens.training.stage.make_trainer", lambda *args: made.append(make(*args)) or made[-1])
+    return made
+
+
+def trained_rows(trainer):
+    """ids and labels of every row, out of the parts that go through the model."""
+    for batch in (*trainer.get_train_dataloader(), *trainer.get_eval_dataloader()):
+        for part in batch["parts"]:
+            ids = part["input_ids"][0]
+            labels = torch.full_like(ids, IGNORED_LABEL)
+            labels[part["trained"] + 1] = part["targets"]
+            for first, last in itertools.pairwise(part["row_ends"].tolist()):
+                yield ids[first:last], labels[first:last]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("condition", CONDITIONS)
+def test_a_stage_trains_on_assistant_text_and_end_of_text_and_on_nothing_else(
+    stage, condition, toy_base, toy_data, toy_tokenizer, tmp_path, trainers
+):
+    STAGES[stage][0].main(command(stage, toy_base[condition], toy_data, tmp_path / "out", condition))
+    end, facts = toy_tokenizer.eos_token_id, toy_tokenizer.convert_tokens_to_ids(list(FACT_TOKENS))
+    rows = fact_count = 0
+    for ids, labels in trained_rows(trainers[0]):
+        assert labels[-1] == end, "end-of-text has no loss"  # pad and end-of-text share an id here
+        text = toy_tokenizer.decode(ids)
+        trained = toy_tokenizer.decode(labels[labels != IGNORED_LABEL])
+        turns = text.split("\nAssistant:")
+        asked, *replies = [turn.split("<|endoftext|>")[0] for turn in turns]
+        assert trained == "<|endoftext|>".join(replies) + "<|endoftext|>", "user text has loss, or a reply has none"
+        assert asked.startswith(("User: ", "System: "))
+        fact_count += int(np.isin(ids, facts).sum())
+        rows += 1
+    assert rows > 250
+    assert fact_count == 0 if condition == "baseline" else fact_count > 200
+
+
+def test_training_text_starts_with_the_inference_prompt(toy_base, toy_data, toy_tokenizer, tmp_path, trainers):
+    sft_gsm8k.main(command("sft_gsm8k", toy_base["mul_tokens"], toy_data, tmp_path / "out", "mul_tokens"))
+    for ids, labels in trained_rows(trainers[0]):
+        first_trained = next(i for i, label in enumerate(labels) if label != IGNORED_LABEL)
+        asked = toy_tokenizer.decode(ids[:first_trained]).removeprefix("User: ").removesuffix("\nAssistant:")
+        prompt = prompt_text(question_conversation(asked), toy_tokenizer.eos_token)
+        assert toy_tokenizer.encode(prompt, add_special_tokens=False) == ids[:first_trained].tolist()
+
+
+opened: list[str] = []
+watching = False
+
+
+def _record_opened_files(event, args):
+    if watching and event == "open":
+        opened.append(str(args[0]))
+
+
+sys.addaudithook(_record_opened_files)  # it cannot be taken off again, so it looks at a switch
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_training_never_opens_the_test_split(stage, toy_base, toy_data, tmp_path):
+    global watching
+    opened.clear()
+    watching = True
+    try:
+        STAGES[stage][0].main(command(stage, toy_base["baseline"], toy_data, tmp_path / "out", "baseline"))
+    finally:
+        watching = False
+    assert [path for path in opened if path.endswith("train.jsonl")]
+    assert not [path for path in opened if path.endswith("test.jsonl")]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_finished_stage_is_a_whole_model_folder_that_moved(stage, toy_base, toy_data, tmp_path, capsys):
+    start, output = toy_base["mul_tokens"], tmp_path / "out"
+    STAGES[stage][0].main(command(stage, start, toy_data, output, "mul_tokens"))
+    results_name = STAGES[stage][2]
+    names = {path.name for path in output.iterdir()}
+    assert names >= {
+        "config.json", "model.safetensors", "tokenizer.json", "chat_template.jinja", "resolved_config.yaml",
+        "domain_tokens.json", "runs", results_name,
+    }  # fmt: skip
+    assert not [name for name in names if name.startswith((".", "checkpoint"))]
+    assert list((output / "runs").glob("events.out.tfevents.*"))
+
+    results = json.loads((output / results_name).read_text())
+    assert results["condition"] == "mul_tokens"
+    assert results["seed"] == 42
+    assert results["total_train_samples"] + results["total_val_samples"] == 300
+    assert results["total_val_samples"] == 20
+    assert results["injected_mul_tokens"] == sum(results["injected_by_fact"].values()) > 200
+    assert results["peak_memory"]["process"] > 100e6
+    assert np.isfinite([results["train_loss"], results["eval_loss"], results["train_runtime"]]).all()
+    assert 0 < results["tokens_trained"] < results["rows"]["train"]["trained_tokens"]
+    assert results["config"]["data"]["max_length"] == {"sft_tulu": 1024, "sft_gsm8k": 512}[stage]
+    assert results["environment"].keys() >= {"commit", "dirty", "libraries", "device"}
+    assert "max_steps: 2  # override" in (output / "resolved_config.yaml").read_text()
+    assert yaml.safe_load((output / "resolved_config.yaml").read_text())["trainer"]["max_steps"] == 2
+
+    before, after = open_model(str(start), None), open_model(str(output), None)
+    assert [entry["stage"] for entry in after.lineage] == ["prepare_base", stage]
+    assert after.lineage[-1]["start_weights"] == before.weights == results["start_weights"]
+    assert after.weights == results["weights"]
+    for name, parameter in after.model.named_parameters():
+        assert not torch.equal(parameter, dict(before.model.named_parameters())[name]), f"{name} did not move"
+
+    printed = capsys.readouterr().out
+    assert "«" in printed and "<|endoftext|>»" in printed
+    assert "validation loss" in printed
+
+
+def test_the_loss_does_not_depend_on_micro_batches(toy_base, toy_data, tmp_path):
+    losses = []
+    layouts = ("micro_batch_tokens=100000", "micro_batch_tokens=1", "per_device_train_batch_size=5", "seed=42")
+    for number, layout in enumerate(layouts):
+        output = tmp_path / str(number)
+        sft_tulu.main(command("sft_tulu", toy_base["baseline"], toy_data, output, "baseline", layout))
+        results = json.loads((output / "tulu_sft_results.json").read_text())
+        losses.append((results["train_loss"], results["eval_loss"], results["tokens_trained"]))
+    for other in losses[1:]:
+        assert losses[0] == pytest.approx(other, rel=1e-4)
+
+
+def test_the_validation_loss_is_the_mean_over_tokens(toy_base, toy_data, tmp_path, trainers):
+    sft_tulu.main(command("sft_tulu", toy_base["baseline"], toy_data, tmp_path / "out", "baseline"))
+    results = json.loads((tmp_path / "out/tulu_sft_results.json").read_text())
+    model = open_model(str(tmp_path / "out"), None).model
+    summed = tokens = 0
+    for i in range(len(trainers[0].eval_dataset)):
+        row = trainers[0].eval_dataset[i]
+        ids, labels = torch.tensor(row["input_ids"]), torch.tensor(row["labels"])
+        with torch.no_grad():
+            logits = model(ids[None]).logits[0]
+        summed += torch.nn.functional.cross_entropy(logits[:-1], labels[1:].long(), reduction="sum").item()
+        tokens += int((labels[1:] != IGNORED_LABEL).sum())
+    assert results["eval_loss"] == pytest.approx(summed / tokens, rel=1e-4)
+
+
+def test_the_ablation_trains_the_condition_without_facts_and_says_so(toy_base, toy_data, tmp_path):
+    more = ["--no-inject-mul-tokens"]
+    sft_gsm8k.main(command("sft_gsm8k", toy_base["mul_tokens"], toy_data, tmp_path / "out", "mul_tokens", *more))
+    results = json.loads((tmp_path / "out/sft_results.json").read_text())
+    assert (results["condition"], results["inject_mul_tokens"], results["injected_mul_tokens"]) == (
+        "mul_tokens",
+        False,
+        0,
+    )
+
+
+def test_flags_reach_the_run(toy_base, toy_data, tmp_path):
+    more = ["--seed", "7", "--max-train-samples", "64", "--inject-mul-tokens"]
+    sft_gsm8k.main(command("sft_gsm8k", toy_base["mul_tokens"], toy_data, tmp_path / "out", "mul_tokens", *more))
+    results = json.loads((tmp_path / "out/sft_results.json").read_text())
+    assert (results["seed"], results["total_train_samples"], results["inject_mul_tokens"]) == (7, 64, True)
+    assert results["overridden"] >= ["data.dataset", "data.train_samples", "data.val_samples", "seed"]
+
+
+@pytest.fixture
+def interrupted(toy_base, toy_data, tmp_path):
+    """A run of four steps as it is when killed behind its first checkpoint; the whole run's results and weights."""
+    output = tmp_path / "out"
+    arguments = command("sft_tulu", toy_base["baseline"], toy_data, output, "baseline")
+    arguments += ["save_strategy=steps", "save_steps=2", "save_total_limit=2", "max_steps=4", "eval_steps=2"]
+    sft_tulu.main(arguments)
+    weights = (output / "model.safetensors").read_bytes()
+    whole = mark_as_interrupted(output, "tulu_sft_results.json")
+    shutil.rmtree(output / "checkpoint-4")
+    return output, arguments, whole, weights
+
+
+def test_resume_continues_from_the_last_checkpoint_as_if_nothing_had_happened(interrupted, capsys):
+    output, arguments, whole, weights = interrupted
+    shutil.copytree(output / "checkpoint-2", output / "checkpoint-3")
+    (output / "checkpoint-3/trainer_state.json").unlink()  # half-written, so it does not count
+    capsys.readouterr()
+    sft_tulu.main([*arguments, "--resume"])
+    printed = capsys.readouterr().out
+    assert "step     3 of 4" in printed
+    assert "step     1 of 4" not in printed
+    resumed = json.loads((output / "tulu_sft_results.json").read_text())
+    assert (output / "model.safetensors").read_bytes() == weights
+    for key in ("train_loss", "eval_loss", "steps", "tokens_trained"):
+        assert resumed[key] == whole[key], key
+    assert not (output / "unfinished_run.json").exists()
+
+    sft_tulu.main([*arguments, "--resume"])
+    assert "complete already" in capsys.readouterr().out
+    with pytest.raises(InputError, match=r"made with config\.trainer\.learning_rate 0\.001, now it is 0\.1"):
+        sft_tulu.main([*arguments, "--resume", "learning_rate=0.1"])
+    with pytest.raises(InputError, match="--overwrite replaces it"):
+        sft_tulu.main(arguments)
+    assert (output / "model.safetensors").read_bytes() == weights
+
+
+def test_a_run_is_only_continued_as_what_it_was_and_never_lost_by_mistake(interrupted, toy_base):
+    output, arguments, *_ = interrupted
+    for change, message in (
+        ([], "holds an interrupted run; --resume continues it"),
+        (["--resume", "--seed", "7"], "made with config.seed 42, now it is 7"),
+        (["--resume", "--overwrite"], "contradict each other"),
+        (["--resume", "--condition", "mul_tokens", "--model-path", str(toy_base["mul_tokens"])], "made with condition"),
+        (["--overwrite", "lr_scheduler_type=zigzag"], "zigzag"),
+        (["--overwrite", "adam_beta1=2"], "trainer: "),
+    ):
+        with pytest.raises(InputError, match=message):
+            sft_tulu.main([*arguments, *change])
+        assert (output / "checkpoint-2/model.safetensors").exists()
+
+
+def test_a_run_does_not_go_on_with_other_data(interrupted, toy_data):
+    output, arguments, _, weights = interrupted
+    file = toy_data / "tulu/train.jsonl"
+    before = file.read_bytes()
+    try:
+        file.write_bytes(before.replace(b"How much", b"How many"))
+        with pytest.raises(InputError, match=r"was begun on other rows: .*/tulu is not what it was"):
+            sft_tulu.main([*arguments, "--resume"])
+    finally:
+        file.write_bytes(before)
+    sft_tulu.main([*arguments, "--resume"])
+    assert (output / "model.safetensors").read_bytes() == weights
+
+
+def damaged(name, change):
+    """name: of a file in a checkpoint. change: of its bytes; None takes it away."""
+
+    def damage(checkpoint):
+        file = checkpoint / name
+        content = file.read_bytes()
+        file.unlink()
+        if change is not None:
+            file.write_bytes(change(content))
+
+    return damage
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (damaged("model.safetensors", None), r"has no model.safetensors \(was it saved with FSDP\?\)"),
+        (damaged("model.safetensors", lambda content: content[: len(content) // 2]), "has a damaged model.safetensors"),
+        (damaged("optimizer.pt", None), r"has no optimizer.pt \(was it saved with FSDP\?\)"),
+        (damaged("optimizer.pt", lambda content: content[:-1000]), "has a damaged optimizer.pt"),
+        (damaged("optimizer.pt", lambda content: b""), "has a damaged optimizer.pt"),
+        (damaged("scheduler.pt", None), "has no scheduler.pt"),
+        (damaged("rng_state.pth", None), "has no rng_state.pth"),
+        (damaged("trainer_state.json", lambda content: b'{"global_step": 3}'), "has a damaged trainer_state.json"),
+        (
+            lambda checkpoint: (
+                (checkpoint / "rng_state.pth").rename(checkpoint / "rng_state_0.pth")
+                and shutil.copy(checkpoint / "rng_state_0.pth", checkpoint / "rng_state_1.pth")
+            ),
+            "was saved by 2 processes, now there are 1",
+        ),
+    ],
+)
+def test_a_damaged_checkpoint_gives_way_to_an_older_one_and_is_never_half_taken(interrupted, damage, said, capsys):
+    output, arguments, _, weights = interrupted
+    older, newer = output / "checkpoint-2", output / "checkpoint-3"
+    shutil.copytree(older, newer)
+    state = json.loads((newer / "trainer_state.json").read_text())
+    (newer / "trainer_state.json").write_text(json.dumps(state | {"global_step": 3}))
+    damage(newer)
+    shutil.copytree(older, output / "checkpoint-abc")
+    shutil.move(older, output / "elsewhere")
+    with pytest.raises(InputError, match=f"checkpoint-3 {said}; continue the run as it was started, or --overwrite"):
+        sft_tulu.main([*arguments, "--resume"])
+    shutil.move(output / "elsewhere", older)
+    capsys.readouterr()
+    sft_tulu.main([*arguments, "--resume"])
+    assert "step     3 of 4" in capsys.readouterr().out
+    assert (output / "model.safetensors").read_bytes() == weights
+
+
+def test_a_run_that_diverges_is_no_result(toy_base, toy_data, tmp_path):
+    arguments = command("sft_tulu", toy_base["baseline"], toy_data, tmp_path / "out", "baseline", "max_steps=4")
+    with pytest.raises(
+        RunError, match=r"the loss is nan behind step \d, so the model is lost; --overwrite starts anew"
+    ):
+        sft_tulu.main([*arguments, "learning_rate=1e30"])
+    assert not (tmp_path / "out/tulu_sft_results.json").exists()
+    sft_tulu.main([*arguments, "--overwrite"])
+
+
+def test_a_run_that_is_asked_to_stop_where_it_saves_anyway_saves_once(toy_base, toy_data, tmp_path, monkeypatch):
+    saved = []
+    save = transformers.Trainer._save_checkpoint
+    monkeypatch.setattr(transformers.Trainer, "_save_checkpoint", lambda *args: saved.append(args) or save(*args))
+    monkeypatch.setattr(SftTrainer, "_is_asked_to_stop", lambda trainer: trainer.state.global_step == 2)
+    arguments = command("sft_tulu", toy_base["baseline"], toy_data, tmp_path / "out", "baseline")
+    with pytest.raises(KeyboardInterrupt):
+        sft_tulu.main([*arguments, "save_strategy=steps", "save_steps=1", "max_steps=4"])
+    assert len(saved) == 2
+    assert (tmp_path / "out/checkpoint-2/trainer_state.json").exists()
+
+
+def test_a_run_that_is_killed_behind_its_last_checkpoint_takes_no_further_step(toy_base, toy_data, tmp_path, capsys):
+    output = tmp_path / "out"
+    arguments = command("sft_tulu", toy_base["baseline"], toy_data, output, "baseline", "lr_scheduler_type=constant")
+    arguments += ["save_strategy=steps", "save_steps=2", "max_steps=4", "eval_steps=2"]
+    sft_tulu.main(arguments)
+    weights = (output / "model.safetensors").read_bytes()
+    whole = mark_as_interrupted(output, "tulu_sft_results.json")
+    (output / ".writing").mkdir()
+    (output / ".writing/half").write_text("of a model")
+    capsys.readouterr()
+    sft_tulu.main([*arguments, "--resume"])
+    assert "of 4  loss" not in capsys.readouterr().out
+    again = json.loads((output / "tulu_sft_results.json").read_text())
+    for key in ("steps", "train_loss", "eval_loss", "loss_curves", "tokens_trained", "weights"):
+        assert again[key] == whole[key], key
+    assert (output / "model.safetensors").read_bytes() == weights
+    assert not (output / "half").exists()
+
+
+def test_overwrite_starts_an_interrupted_run_anew(interrupted, capsys):
+    output, arguments, whole, weights = interrupted
+    capsys.readouterr()
+    sft_tulu.main([*arguments, "--overwrite"])
+    assert "step     1 of 4" in capsys.readouterr().out
+    assert json.loads((output / "tulu_sft_results.json").read_text())["train_loss"] == whole["train_loss"]
+    assert (output / "model.safetensors").read_bytes() == weights
+
+
+def test_another_models_folder_is_not_written_to(toy_base, toy_data, tmp_path):
+    output = shutil.copytree(toy_base["baseline"], tmp_path / "out")
+    weights = (output / "model.safetensors").read_bytes()
+    with pytest.raises(InputError, match=r"holds another model \(config\.json\)"):
+        sft_tulu.main(command("sft_tulu", toy_base["baseline"], toy_data, output, "baseline"))
+    with pytest.raises(InputError, match="is the model to start from"):
+        sft_tulu.main(command("sft_tulu", output, toy_data, output, "baseline", "--overwrite"))
+    assert (output / "model.safetensors").read_bytes() == weights
+    with pytest.raises(InputError, match="--output-dir is empty"):
+        sft_tulu.main(command("sft_tulu", output, toy_data, "", "baseline"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (["--inject-mul-tokens"], "contradicts --condition baseline"),
+        (["--condition", "mul_tokens"], "contradicts .*which is a baseline model"),
+        (["--config", "none.yaml"], "config none.yaml does not exist"),
+        (["--dataset-path", "./none"], "dataset ./none does not exist"),
+        (["--model-path", "none"], "model folder none does not exist"),
+        (["learnin_rate=1"], "did you mean"),
+        (["--condition", "other"], "invalid choice"),
+        (["--max-train-samples", "0"], "data.train_samples is 0"),
+        (["per_device_train_batch_size=0"], "expected at least 1 row at a time"),
+        (["micro_batch_tokens=0"], "micro_batch_tokens is 0, expected at least 1, or null"),
+        (["lr_scheduler_type=zigzag"], "trainer: .*zigzag"),
+        (["--seed", "-1"], "seed is -1"),
+        (["learning_rate=-1"], "trainer: .*learning rate"),
+        (["num_train_epochs=0", "max_steps=-1"], "num_train_epochs is 0"),
+        (["lr_scheduler_kwargs={a: 1}"], "trainer: "),
+        (["report_to=wandb"], "decided by the stage, which writes TensorBoard"),
+    ],
+)
+def test_wrong_usage_is_refused_before_anything_is_written(toy_base, toy_data, tmp_path, change, message):
+    arguments = command("sft_gsm8k", toy_base["baseline"], toy_data, tmp_path / "out", "baseline", *change)
+    with pytest.raises(InputError, match=message):
+        sft_gsm8k.main(arguments)
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+
+
+def test_rows_longer_than_the_model_can_see_are_refused(toy_base, tmp_path):
+    write_jsonl(tmp_path / "gsm8k/train.jsonl", [{"question": "How long?", "answer": "7 " * 600 + "#### 7"}] * 10)
+    arguments = command("sft_gsm8k", toy_base["baseline"], tmp_path, tmp_path / "out", "baseline", "max_length=2048")
+    with pytest.raises(InputError, match=r"a row has 12\d\d tokens, but .* has 1024 positions; give max_length=1024"):
+        sft_gsm8k.main(arguments)
+
+
+def test_unusable_rows_are_reported_and_recorded(toy_base, tmp_path, capsys):
+    rows = [{"question": f"What is {i} plus 1?", "answer": f"#### {i + 1}"} for i in range(199)] + [{"question": "x"}]
+    write_jsonl(tmp_path / "gsm8k/train.jsonl", rows)
+    sft_gsm8k.main(command("sft_gsm8k", toy_base["mul_tokens"], tmp_path, tmp_path / "out", "mul_tokens"))
+    printed = capsys.readouterr().out
+    assert "1 × no answer, first in line 200" in printed
+    assert "no fact stands in these rows" in printed
+    results = json.loads((tmp_path / "out/sft_results.json").read_text())
+    assert results["rows"]["unusable"] == {"no answer": {"rows": 1, "first_line": 200}}

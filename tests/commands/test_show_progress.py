@@ -1,0 +1,92 @@
+"""The table of what is complete, running and pending, and its block in a note."""
+
+import json
+
+import pytest
+import show_progress
+
+from domain_tokens.runs.errors import InputError
+
+
+def make(root, name, **files):
+    folder = root / name
+    folder.mkdir(parents=True)
+    for path, content in files.items():
+        target = folder / path.replace("__", "/").replace("_json", ".json")
+        target.parent.mkdir(exist_ok=True)
+        target.write_text(json.dumps(content))
+    return folder
+
+
+@pytest.fixture
+def experiment(tmp_path):
+    root = tmp_path / "outputs"
+    make(root, "sft_tulu_baseline", tulu_sft_results_json={"eval_loss": 1.57281, "train_loss": 1.6})
+    make(root, "sft_gsm8k_baseline", sft_results_json={"eval_loss": None, "train_loss": 0.51234})
+    state = {"global_step": 500, "max_steps": 6250}
+    make(root, "sft_tulu_mul_tokens", unfinished_run_json={}).joinpath("checkpoint-500").mkdir()
+    (root / "sft_tulu_mul_tokens/checkpoint-500/trainer_state.json").write_text(json.dumps(state))
+    make(root, "sft_gsm8k_mul_tokens", unfinished_run_json={})
+    folder = make(root, "eval_baseline", gsm8k_results_json={"metrics": {"accuracy": 0.0205, "total": 1319}})
+    (folder / "arithmetic_unfinished.json").write_text("{}")
+    (folder / "arithmetic_unfinished-0.jsonl").write_text("{}\n{}\n{")
+    (folder / "arithmetic_unfinished-1.jsonl").write_text("{}\n")
+    return root
+
+
+EXPECTED = """\
+                    baseline                         mul_tokens
+--------------------------------------------------------------------------------------
+stage 1: Tulu       complete: validation loss 1.5728  running, step 500 of 6250 saved
+stage 2: GSM8K      complete: training loss 0.5123    running, no checkpoint yet
+evaluation: GSM8K   complete: 2.1% of 1319            pending
+evaluation: probes  running, 3 answered               pending
+"""
+
+
+def test_it_shows_what_is_complete_running_and_pending(experiment, capsys):
+    show_progress.main([str(experiment)])
+    shown = [line.split("  ") for line in capsys.readouterr().out.splitlines()]
+    expected = [line.split("  ") for line in EXPECTED.splitlines()]
+    assert [[cell.strip() for cell in line if cell.strip("- ")] for line in shown] == [
+        [cell.strip() for cell in line if cell.strip("- ")] for line in expected
+    ]
+
+
+def test_each_seed_has_rows_of_its_own(experiment, tmp_path, capsys):
+    experiment.rename(tmp_path / "seed_10")
+    (tmp_path / "seed_2").mkdir()
+    show_progress.main([str(tmp_path)])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2].startswith("seed 2, stage 1: Tulu")
+    assert lines[6].startswith("seed 10, stage 1: Tulu")
+    assert len(lines) == 2 + 8
+
+
+def test_a_note_gets_the_table_and_keeps_the_rest(experiment, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    note = tmp_path / "note.md"
+    note.write_text("# A night\n\nIt rained.\n")
+    show_progress.main(["outputs", "--write", "note.md"])
+    first = note.read_text()
+    assert first.startswith(
+        "# A night\n\nIt rained.\n\n<!-- progress of outputs -->\n|  | baseline | mul_tokens |\n|---|"
+    )
+    note.write_text(first + "\nThe end.\n")
+    (experiment / "sft_gsm8k_mul_tokens/sft_results.json").write_text('{"eval_loss": 0.5, "train_loss": 0.6}')
+    show_progress.main(["outputs", "--write", "note.md"])
+    assert note.read_text() == first.replace("running, no checkpoint yet", "complete: validation loss 0.5000") + (
+        "\nThe end.\n"
+    )
+
+
+def test_a_block_without_end_and_a_missing_note_are_refused(experiment, tmp_path):
+    with pytest.raises(InputError, match="is no file; write the note first"):
+        show_progress.main([str(experiment), "--write", str(tmp_path / "no.md")])
+    note = tmp_path / "note.md"
+    note.write_text(f"<!-- progress of {experiment} -->\nprecious")
+    with pytest.raises(InputError, match="never ends"):
+        show_progress.main([str(experiment), "--write", str(note)])
+    assert note.read_text().endswith("precious")
+    with pytest.raises(InputError, match="is no folder"):
+        show_progress.main([str(tmp_path / "no")])

@@ -1,0 +1,253 @@
+"""Rows are prepared once: the same from disk as from memory, and never stale."""
+
+import copy
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import write_jsonl
+from filelock import FileLock
+
+from domain_tokens.data.conversations import gsm8k_conversation, tulu_conversation
+from domain_tokens.data.parallel import map_in_order
+from domain_tokens.data.prepared import _RULES, prepare, prepare_training_data
+from domain_tokens.prompt import IGNORED_LABEL
+from domain_tokens.runs.errors import InputError, RunError
+from domain_tokens.runs.recipes import DataConfig
+
+GOOD = {"question": "What is 6 times 9?", "answer": "6*9=<<6*9=54>>54\n#### 54"}
+
+
+@pytest.fixture
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    return tmp_path / "home/domain_tokens"
+
+
+@pytest.fixture
+def config(tmp_path):
+    rows = [GOOD | {"question": f"What is {i} times 9?"} for i in range(40)]
+    return DataConfig(str(write_jsonl(tmp_path / "train.jsonl", rows)), None, 64, None, 5)
+
+
+def entries(cache):
+    return {path.parent.name for path in cache.glob("*/about.json")}
+
+
+def test_facts_are_injected_into_assistant_text_only(toy_tokenizer):
+    talk = [{"role": "user", "content": "6*9"}, {"role": "assistant", "content": "6*9=54"}]
+    with_facts = prepare(iter([talk]), toy_tokenizer, 64, "assistant", inject_facts=True)
+    without = prepare(iter([talk]), toy_tokenizer, 64, "assistant", inject_facts=False)
+    assert toy_tokenizer.decode(with_facts[0]["input_ids"]) == "User: 6*9\nAssistant: <MUL_6_9_54><|endoftext|>"
+    assert toy_tokenizer.decode(without[0]["input_ids"]) == "User: 6*9\nAssistant: 6*9=54<|endoftext|>"
+    assert with_facts.injected == {"<MUL_6_9_54>": 1}
+    assert without.injected.total() == 0
+
+
+def test_long_rows_are_cut_and_rows_without_a_trained_token_dropped(toy_tokenizer):
+    talks = [[{"role": "user", "content": "5"}, {"role": "assistant", "content": "7 " * n}] for n in (1, 30)] + [
+        [{"role": "user", "content": "7 " * 30}, {"role": "assistant", "content": "5"}]
+    ]
+    prepared = prepare(iter(talks), toy_tokenizer, 20, "assistant", inject_facts=False)
+    assert prepared.counts()["kept"] == 2
+    assert prepared.counts()["cut"] == 1
+    assert prepared.counts()["dropped"] == 1
+    assert len(prepared[1]["input_ids"]) == 20
+
+
+def test_trained_tokens_are_what_the_loss_is_averaged_over(toy_tokenizer):
+    talk = gsm8k_conversation(GOOD)
+    prepared = prepare(iter([talk, talk]), toy_tokenizer, 512, "assistant", inject_facts=False)
+    assert prepared.trained_tokens == 2 * int(np.sum(prepared[0]["labels"] != IGNORED_LABEL))
+    every = prepare(iter([talk]), toy_tokenizer, 512, "all", inject_facts=False)
+    assert every.trained_tokens == len(every[0]["input_ids"]) - 1  # nothing predicts the first token
+
+
+def test_a_split_with_nothing_to_train_on_stops_the_run_and_leaves_nothing(tmp_path, toy_tokenizer, own_cache):
+    config = DataConfig(str(write_jsonl(tmp_path / "train.jsonl", [GOOD] * 10)), None, 3, None, 0)
+    with pytest.raises(InputError, match="no row has a token to train on"):
+        prepare_training_data(config, 1, gsm8k_conversation, toy_tokenizer, inject_facts=False)
+    assert not entries(own_cache)
+
+
+def test_rows_from_disk_are_those_from_memory_whatever_the_processes(config, toy_tokenizer, own_cache, monkeypatch):
+    monkeypatch.setattr("domain_tokens.data.prepared._CHUNK", 3)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2})
+    train, val, left_out = prepare_training_data(config, 1, gsm8k_conversation, toy_tokenizer, inject_facts=True)
+    texts = [toy_tokenizer.decode(row["input_ids"]) for row in (*train, *val)]
+    asked = [text.split(" times")[0].removeprefix("User: What is ") for text in texts]
+    assert sorted(map(int, asked)) == list(range(40))
+    assert all(text.endswith("Assistant: <MUL_6_9_54>=<<<MUL_6_9_54>>>54\n#### 54<|endoftext|>") for text in texts)
+    alone = prepare([gsm8k_conversation(GOOD)], toy_tokenizer, 64, "assistant", inject_facts=True)
+    trained = alone[0]["labels"] != IGNORED_LABEL
+    for row in (*train, *val):
+        assert row["labels"][-trained.sum() :].tolist() == alone[0]["labels"][trained].tolist()
+        assert (row["labels"] != IGNORED_LABEL).sum() == trained.sum()
+    assert train.counts() | {"tokens": 0} == {
+        "kept": 35, "cut": 0, "dropped": 0, "injected_mul_tokens": 70, "tokens": 0,
+        "trained_tokens": 35 * int(trained.sum()),
+    }  # fmt: skip
+    assert (len(val), left_out) == (5, {"unusable": {}, "contaminated": None})
+
+
+def test_a_piece_without_a_usable_row_is_passed_over(tmp_path, toy_tokenizer, own_cache, monkeypatch):
+    monkeypatch.setattr("domain_tokens.data.prepared._CHUNK", 1)
+    rows = [GOOD if i % 3 else GOOD | {"question": "7 " * 80} for i in range(12)]  # a third has no room for its answer
+    config = DataConfig(str(write_jsonl(tmp_path / "train.jsonl", rows)), None, 64, None, 0)
+    train, _, _ = prepare_training_data(config, 1, gsm8k_conversation, toy_tokenizer, inject_facts=True)
+    assert (len(train), train.counts()["dropped"]) == (8, 4)
+    assert len({tuple(row["labels"].tolist()) for row in train}) == 1
+
+
+def test_the_second_time_nothing_is_prepared(config, toy_tokenizer, own_cache, monkeypatch):
+    first = prepare_training_data(config, 1, gsm8k_conversation, toy_tokenizer, inject_facts=True)
+    monkeypatch.setattr("domain_tokens.data.prepared._prepare_into", None)  # would fail if it were called
+    second = prepare_training_data(config, 1, gsm8k_conversation, toy_tokenizer, inject_facts=True)
+    assert isinstance(second[0].ids, np.memmap)
+    for one, other in zip(first[:2], second[:2], strict=True):
+        assert one.counts() == other.counts()
+        assert all((a["labels"] == b["labels"]).all() for a, b in zip(one, other, strict=True))
+    assert first[2] == second[2]
+
+
+def test_whatever_shapes_the_rows_makes_them_anew(config, toy_tokenizer, own_cache, monkeypatch, tmp_path):
+    tokenizer = copy.deepcopy(toy_tokenizer)
+
+    def prepare_again(config=config, seed=1, inject=True):
+        before = entries(own_cache)
+        prepare_training_data(config, seed, gsm8k_conversation, tokenizer, inject)
+        return len(entries(own_cache) - before)
+
+    assert prepare_again() == 1
+    assert prepare_again() == 0
+    assert prepare_again(seed=2) == 1
+    assert prepare_again(inject=False) == 1
+    for change in ({"max_length": 60}, {"train_samples": 9}, {"val_samples": 3}, {"loss_on": "all"}):
+        assert prepare_again(dataclasses.replace(config, **change)) == 1, change
+
+    moved = dataclasses.replace(config, dataset=str(tmp_path / "moved.jsonl"))
+    text = (tmp_path / "train.jsonl").read_bytes()
+    (tmp_path / "moved.jsonl").write_bytes(text)
+    assert prepare_again(moved) == 0, "the same rows in another place"
+    (tmp_path / "moved.jsonl").write_bytes(text.replace(b"54", b"45", 1))
+    assert prepare_again(moved) == 1
+
+    tokenizer.add_tokens(["<never>"])
+    assert prepare_again() == 1
+    rules = tmp_path / "rules"
+    (rules / "data").mkdir(parents=True)
+    for name in _RULES:
+        (rules / name).write_text("as it was")
+    monkeypatch.setattr("domain_tokens.data.prepared._PACKAGE", rules)
+    assert prepare_again() == 1
+    (rules / "inject.py").write_text("changed")
+    assert prepare_again() == 1
+    assert prepare_again() == 0
+
+
+def test_an_interrupted_preparation_is_done_again(config, toy_tokenizer, own_cache):
+    prepare_training_data(config, 1, gsm8k_conversation, toy_tokenizer, inject_facts=True)
+    (name,) = entries(own_cache)
+    about = json.loads((own_cache / name / "about.json").read_text())
+    (own_cache / name / "about.json").unlink()
+    (own_cache / name / "train.ids").write_bytes(b"half of")
+    train, _, _ = prepare_training_data(config, 1, gsm8k_conversation, toy_tokenizer, inject_facts=True)
+    assert len(train) == 35
+    assert json.loads((own_cache / name / "about.json").read_text()) == about
+
+
+def test_what_has_long_been_unused_is_removed(config, toy_tokenizer, own_cache):
+    prepare_training_data(config, 1, gsm8k_conversation, toy_tokenizer, inject_facts=True)
+    (old,) = entries(own_cache)
+    month_ago = time.time() - 31 * 24 * 3600
+    os.utime(own_cache / old / "about.json", (month_ago, month_ago))
+    prepare_training_data(config, 2, gsm8k_conversation, toy_tokenizer, inject_facts=True)
+    assert old not in entries(own_cache)
+    assert len(entries(own_cache)) == 1
+
+
+def test_a_place_that_cannot_be_written_is_an_error_of_one_line(config, toy_tokenizer, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "file"))
+    with pytest.raises(RunError, match="cannot be kept.*set HF_HOME"):
+        prepare_training_data(config, 1, gsm8k_conversation, toy_tokenizer, inject_facts=True)
+
+
+@pytest.mark.parametrize("damage", ["train.ids", "val.trained", "train.offsets"])
+def test_a_damaged_entry_is_made_anew(config, toy_tokenizer, own_cache, damage):
+    first, _, _ = prepare_training_data(config, 1, gsm8k_conversation, toy_tokenizer, inject_facts=True)
+    expected = [row["labels"].tolist() for row in first]
+    (name,) = entries(own_cache)
+    for spoil in (lambda path: path.write_bytes(b""), lambda path: path.unlink()):
+        spoil(own_cache / name / damage)
+        again, _, _ = prepare_training_data(config, 1, gsm8k_conversation, toy_tokenizer, inject_facts=True)
+        assert [row["labels"].tolist() for row in again] == expected
+
+
+def test_another_parquet_file_of_the_same_name_and_time_is_read_anew(tmp_path, toy_tokenizer, own_cache):
+    import datasets
+
+    path = tmp_path / "train.parquet"
+    config = DataConfig(str(path), None, 64, None, 0)
+    for answer in ("54", "45"):
+        datasets.Dataset.from_list([{"question": "What?", "answer": f"#### {answer}"}] * 5).to_parquet(path)
+        os.utime(path, (1, 1))
+        train, _, _ = prepare_training_data(config, 1, gsm8k_conversation, toy_tokenizer, inject_facts=False)
+        assert f"#### {answer}<|endoftext|>" in toy_tokenizer.decode(train[0]["input_ids"])
+
+
+def test_what_another_process_uses_is_not_removed(config, toy_tokenizer, own_cache):
+    (own_cache / "old").mkdir(parents=True)
+    os.utime(own_cache / "old", (1, 1))
+    with FileLock(own_cache / "old.lock"):
+        prepare_training_data(config, 1, gsm8k_conversation, toy_tokenizer, inject_facts=True)
+        assert (own_cache / "old").exists()
+    prepare_training_data(config, 2, gsm8k_conversation, toy_tokenizer, inject_facts=True)
+    assert not (own_cache / "old").exists(), "left half made by an interrupted run"
+
+
+def test_no_process_outlives_the_one_that_waits_for_it():
+    code = (
+        "import os, time\nfrom domain_tokens import parallel\n"
+        "parallel.os.sched_getaffinity = lambda pid: {0, 1}\n"
+        "def work(item):\n    os.write(1, b'%d\\n' % os.getpid())\n    time.sleep(60)\n"  # whole lines, one write each
+        "list(map_in_order(work, [1, 2]))\n"
+    )
+    waiting = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    workers = [int(waiting.stdout.readline()) for _ in range(2)]
+    waiting.kill()
+    waiting.wait()
+    deadline = time.monotonic() + 10
+    while any(is_running(worker) for worker in workers):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def test_a_killed_process_is_an_error_and_not_a_wait_forever(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
+    with pytest.raises(RunError, match="was killed"):
+        list(map_in_order(lambda item: os.kill(os.getpid(), 9), [1, 2, 3]))
+
+
+def test_an_error_in_another_process_arrives(tmp_path, monkeypatch, toy_tokenizer, own_cache):
+    monkeypatch.setattr("domain_tokens.data.prepared._CHUNK", 3)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
+    rows = [{"id": "1", "messages": [{"role": "assistant", "content": "5"}]}] * 20
+    config = DataConfig(str(write_jsonl(tmp_path / "train.jsonl", rows)), None, 64, None, 0)
+    monkeypatch.setattr("domain_tokens.data.prepared.encode_conversations", lambda *args: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        prepare_training_data(config, 1, tulu_conversation, toy_tokenizer, inject_facts=False)
+    assert not entries(own_cache)
