@@ -1,7 +1,31 @@
-"""A YAML file and `key=value` overrides to small frozen dataclasses. Strict: nothing is guessed, nothing ignored.
+"""The conditions of the experiment, read from conditions.yaml: what each makes of a fact in assistant text."""
 
-Every value stands in the YAML; there is no second copy of a recipe here. An override names a key in full
-(`trainer.learning_rate=1e-4`) or by its last part where that is unambiguous (`learning_rate=1e-4`).
-"""
+from dataclasses import dataclass
+from importlib.resources import files
 
-CONDITIONS = ("baseline", "mul_tokens")
+import yaml
+
+_PLAIN = "{text}"
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One way to write facts in training text."""
+
+    name: str
+    fact: str  # "{text}", "{token}", or both
+    about: str  # a clause for model cards and reports
+
+    @property
+    def injects(self) -> bool:
+        """Whether training text is changed at all."""
+        return self.fact != _PLAIN
+
+
+def _read() -> dict[str, Condition]:
+    text = files("domain_tokens").joinpath("conditions.yaml").read_text(encoding="utf-8")
+    return {name: Condition(name, **values) for name, values in yaml.safe_load(text).items()}
+
+
+CONDITIONS = _read()
+CONDITION_NAMES = " or ".join(CONDITIONS)  # for messages

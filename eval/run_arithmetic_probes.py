@@ -7,26 +7,14 @@ Example:
 import argparse
 from pathlib import Path
 
-from domain_tokens.runs.command import one_line_usage_errors, run
+from domain_tokens.runs.command import eval_parser, run
 
 CONFIG = Path(__file__).parent / "configs" / "probes.yaml"
+FILES = "arithmetic_results.json and arithmetic_predictions.jsonl"
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("--model-path", required=True, help="folder of the trained model")
-    parser.add_argument(
-        "--output-dir", required=True, help="gets arithmetic_results.json and arithmetic_predictions.jsonl"
-    )
-    parser.add_argument("--condition", choices=["baseline", "mul_tokens"], help="for folders that do not say")
-    parser.add_argument("--config", default=str(CONFIG), help="YAML (default: eval/configs/probes.yaml)")
-    parser.add_argument("--seed", type=int, help="draws the two-digit products and the sums")
-    parser.add_argument("--resume", action="store_true", help="ask only what is missing in --output-dir")
-    parser.add_argument("--overwrite", action="store_true", help="replace the probes' results in --output-dir")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="override any key of the config")
-    return one_line_usage_errors(parser).parse_intermixed_args(argv)
+    return eval_parser(__doc__, FILES, CONFIG, seed="draws the two-digit products and the sums").parse(argv)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -7,26 +7,17 @@ Example:
 import argparse
 from pathlib import Path
 
-from domain_tokens.runs.command import one_line_usage_errors, run
+from domain_tokens.runs.command import eval_parser, run
 
 CONFIG = Path(__file__).parent / "configs" / "gsm8k.yaml"
+FILES = "gsm8k_results.json and gsm8k_predictions.jsonl"
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("--model-path", required=True, help="folder of the trained model")
-    parser.add_argument("--output-dir", required=True, help="gets gsm8k_results.json and gsm8k_predictions.jsonl")
-    parser.add_argument("--condition", choices=["baseline", "mul_tokens"], help="for folders that do not say")
-    parser.add_argument("--config", default=str(CONFIG), help="YAML (default: eval/configs/gsm8k.yaml)")
+    parser = eval_parser(__doc__, FILES, CONFIG, seed="recorded; greedy replies do not depend on it")
     parser.add_argument("--dataset-path", help="Hub id, folder with test.jsonl or Parquet, or one file")
     parser.add_argument("--max-samples", type=int, help="ask only the first so many questions")
-    parser.add_argument("--seed", type=int, help="recorded; greedy replies do not depend on it")
-    parser.add_argument("--resume", action="store_true", help="ask only what is missing in --output-dir")
-    parser.add_argument("--overwrite", action="store_true", help="replace the GSM8K results in --output-dir")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="override any key of the config")
-    return one_line_usage_errors(parser).parse_intermixed_args(argv)
+    return parser.parse(argv)
 
 
 def main(argv: list[str] | None = None) -> None:

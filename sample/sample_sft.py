@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 from domain_tokens.evaluation.sampling import Sampling
-from domain_tokens.runs.command import one_line_usage_errors, run
+from domain_tokens.runs.command import CommandParser, run
 from domain_tokens.runs.errors import InputError, nearest
 from domain_tokens.runs.terminal import shown_text
 
@@ -37,9 +37,7 @@ HELP = """\
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = CommandParser(__doc__)
     parser.add_argument("--model-path", required=True, help="folder of the model")
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--question", help="ask this and print the reply")
@@ -52,11 +50,11 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=42, help="seed of the first reply (default: 42)")
     parser.add_argument("--max-new-tokens", type=int, default=256, help="longest reply, in tokens (default: 256)")
     parser.add_argument("--system-prompt", help="a system message in front of the question")
-    parser.add_argument("--condition", choices=["baseline", "mul_tokens"], help="for folders that do not say")
+    parser.add_condition()
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: a GPU where there is one)")
     parser.add_argument("--json", action="store_true", help="print replies and settings as one JSON object")
     parser.add_argument("--raw", action="store_true", help="show fact tokens as the model writes them")
-    args = one_line_usage_errors(parser).parse_args(argv)
+    args = parser.parse(argv)
     if args.greedy and (args.temperature, args.top_k, args.top_p, args.num_samples) != (None,) * 4:
         raise InputError("--greedy gives one reply; leave out --temperature, --top-k, --top-p and --num-samples")
     if args.interactive and (args.json or args.num_samples is not None):

@@ -19,7 +19,7 @@ import time
 from functools import partial
 from pathlib import Path
 
-from domain_tokens.runs.command import one_line_usage_errors, run
+from domain_tokens.runs.command import CommandParser, run
 from domain_tokens.runs.errors import InputError, RunError
 from domain_tokens.runs.terminal import aligned
 
@@ -31,9 +31,7 @@ PEAK_FLOPS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "RTX 4090": 165e12
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = CommandParser(__doc__)
     parser.add_argument(
         "--train-data", help="measure training on a GSM8K- or Tulu-like dataset: Hub id, folder or file"
     )
@@ -50,7 +48,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", choices=["cpu", "cuda"], help="(default: a GPU where there is one)")
     parser.add_argument("--repeats", type=int, default=3, help="measurements of each (default: 3)")
     parser.add_argument("--output-path", help="write all figures to this JSON file")
-    args = one_line_usage_errors(parser).parse_args(argv)
+    args = parser.parse(argv)
     if not args.train_data and not args.model_path:
         raise InputError("give --train-data to measure training, --model-path to measure evaluation, or both")
     if bool(args.model_path) != bool(args.questions):

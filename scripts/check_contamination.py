@@ -12,7 +12,7 @@ import argparse
 from pathlib import Path
 
 from domain_tokens.data.contamination import NGRAM
-from domain_tokens.runs.command import one_line_usage_errors, run
+from domain_tokens.runs.command import CommandParser, run
 from domain_tokens.runs.errors import InputError
 from domain_tokens.runs.terminal import aligned
 
@@ -21,9 +21,7 @@ GSM8K, PROBES = "GSM8K questions", "probes"
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = CommandParser(__doc__)
     parser.add_argument(
         "--train-data", required=True, nargs="+", metavar="DATASET",
         help="training rows of either stage, in Tulu's form or GSM8K's: Hub ids, folders with train.jsonl, or files",
@@ -32,7 +30,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--ngram", type=int, default=NGRAM, help=f"words in a row (default: {NGRAM})")
     parser.add_argument("--seed", type=int, default=42, help="draws the probes, as in their evaluation (default: 42)")
     parser.add_argument("--output-path", help="write all figures and every hit to this JSON file")
-    args = one_line_usage_errors(parser).parse_args(argv)
+    args = parser.parse(argv)
     if args.ngram < 1:
         raise InputError(f"--ngram is {args.ngram}, expected at least 1 word")
     if repeated := {path for path in args.train_data if args.train_data.count(path) > 1}:

@@ -10,7 +10,7 @@ Example:
 import argparse
 from pathlib import Path
 
-from domain_tokens.runs.command import one_line_usage_errors, run
+from domain_tokens.runs.command import CommandParser, run
 from domain_tokens.runs.terminal import aligned
 
 COLUMNS = (
@@ -19,25 +19,18 @@ COLUMNS = (
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = CommandParser(__doc__)
     for condition in ("baseline", "mul-tokens"):
         meaning = f"evaluation folder of the {condition.replace('-', '_')} model; of each seed's, in order"
         parser.add_argument(f"--{condition}-dir", nargs="+", required=True, metavar="DIR", help=meaning)
     parser.add_argument("--output-path", required=True, help="JSON file to write; the plots go beside it")
     parser.add_argument("--seed", type=int, default=42, help="draws the bootstrap's resamples (default: 42)")
-    return one_line_usage_errors(parser).parse_args(argv)
+    return parser.parse(argv)
 
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    from domain_tokens.comparison.compare import (
-        compare_evaluations,
-        headline,
-        mul_tables_by_condition,
-        token_usage,
-    )
+    from domain_tokens.comparison.compare import compare_evaluations, headline, mul_tables_by_condition, token_usage
     from domain_tokens.comparison.figures import accuracy_figure, mul_table_figure, save_figure
     from domain_tokens.comparison.reading import read_runs
     from domain_tokens.runs.files import shown_path, write_json

@@ -11,7 +11,7 @@ Example:
 import argparse
 from pathlib import Path
 
-from domain_tokens.runs.command import one_line_usage_errors, run
+from domain_tokens.runs.command import CommandParser, run
 from domain_tokens.runs.errors import InputError, RunError, nearest
 from domain_tokens.runs.terminal import aligned, readable_size
 
@@ -19,9 +19,7 @@ REGISTRY = Path(__file__).parent / "configs" / "models.yaml"
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = CommandParser(__doc__)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--list", action="store_true", help="show every known model, here and on the Hub")
     what.add_argument("--all", action="store_true", help="fetch every known model that is on the Hub")
@@ -35,7 +33,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--include-checkpoints", action="store_true", help="checkpoint-* folders too, if there are any")
     parser.add_argument("--registry", default=str(REGISTRY), help="YAML (default: scripts/configs/models.yaml)")
     parser.add_argument("--namespace", metavar="OWNER", help="the repositories' owner, in place of the registry's")
-    args = one_line_usage_errors(parser).parse_args(argv)
+    args = parser.parse(argv)
     if args.revision is not None and not args.revision.strip():
         raise InputError("--revision is empty, expected a branch, tag or commit")
     return args

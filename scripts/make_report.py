@@ -7,17 +7,15 @@ Example:
 import argparse
 from pathlib import Path
 
-from domain_tokens.runs.command import one_line_usage_errors, run
+from domain_tokens.runs.command import CommandParser, run
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = CommandParser(__doc__)
     parser.add_argument("experiment", help="folder that the experiment was written to, such as outputs/toy")
     parser.add_argument("--seeds", type=int, nargs="+", help="only these (default: the folder's own run, or all seeds)")
     parser.add_argument("--output-path", help="HTML file to write (default: report.html in that folder)")
-    return one_line_usage_errors(parser).parse_args(argv)
+    return parser.parse(argv)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -8,7 +8,7 @@ import argparse
 from pathlib import Path
 
 from domain_tokens import toy
-from domain_tokens.runs.command import one_line_usage_errors, run
+from domain_tokens.runs.command import CommandParser, run
 from domain_tokens.runs.errors import InputError
 from domain_tokens.runs.files import jsonl_text, write_files
 from domain_tokens.runs.folders import make_folder
@@ -17,15 +17,13 @@ DRILLS = 0.2  # share of bare products and sums among the training problems
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = CommandParser(__doc__)
     parser.add_argument("--output-dir", required=True, help="gets tulu/train.jsonl and gsm8k/{train,test}.jsonl")
     parser.add_argument("--chats", type=int, default=7000, help="rows of tulu/train.jsonl (default: 7000)")
     parser.add_argument("--problems", type=int, default=7000, help="rows of gsm8k/train.jsonl (default: 7000)")
     parser.add_argument("--test-problems", type=int, default=200, help="rows of gsm8k/test.jsonl (default: 200)")
     parser.add_argument("--seed", type=int, default=42, help="draws every row (default: 42)")
-    args = one_line_usage_errors(parser).parse_args(argv)
+    args = parser.parse(argv)
     for flag, rows in (("--chats", args.chats), ("--problems", args.problems), ("--test-problems", args.test_problems)):
         if rows < 1:
             raise InputError(f"{flag} is {rows}, expected at least 1")
@@ -38,11 +36,7 @@ def main(argv: list[str] | None = None) -> None:
     test = list(toy.word_problems(args.test_problems, args.seed + 1))
     asked = frozenset(row["question"] for row in test)
     train = toy.word_problems(args.problems, args.seed, exclude=asked, drills=DRILLS)
-    files = {
-        "tulu/train.jsonl": toy.chats(args.chats, args.seed),
-        "gsm8k/train.jsonl": train,
-        "gsm8k/test.jsonl": test,
-    }
+    files = {"tulu/train.jsonl": toy.chats(args.chats, args.seed), "gsm8k/train.jsonl": train, "gsm8k/test.jsonl": test}
     make_folder(output, "--output-dir")
     for name in files:
         make_folder((output / name).parent, "--output-dir")

@@ -9,23 +9,21 @@ Example:
 
 import argparse
 
-from domain_tokens.runs.command import one_line_usage_errors, run
+from domain_tokens.runs.command import CommandParser, run
 from domain_tokens.runs.errors import InputError
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = CommandParser(__doc__)
     parser.add_argument("--source", help="Hub id, model folder, .gguf file, or nanoGPT checkpoint .pt")
     parser.add_argument("--toy", action="store_true", help="a tiny model with random weights instead of a source")
-    parser.add_argument("--condition", required=True, choices=["baseline", "mul_tokens"])
+    parser.add_condition(required=True)
     parser.add_argument("--output-dir", required=True, help="folder to write the start model to")
     parser.add_argument("--tokenizer", help="Hub id or folder to take the tokenizer from (default: the source's own)")
     parser.add_argument("--seed", type=int, default=42, help="weights of the toy model (default: 42)")
     parser.add_argument("--resume", action="store_true", help="do nothing if --output-dir holds a start model")
     parser.add_argument("--overwrite", action="store_true", help="replace the model that --output-dir holds")
-    args = one_line_usage_errors(parser).parse_args(argv)
+    args = parser.parse(argv)
     if bool(args.source) == args.toy:
         raise InputError("give either --source SRC or --toy; --help shows what a source can be")
     return args

@@ -19,13 +19,13 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from domain_tokens.runs.command import one_line_usage_errors, run
+from domain_tokens.conditions import CONDITIONS
+from domain_tokens.runs.command import CommandParser, run
 from domain_tokens.runs.errors import InputError
 from domain_tokens.runs.names import COMPARISON, REPORT, SFT_STAGES, eval_folder, seed_folder, stage_folder
 
 ROOT = Path(__file__).parent.parent
 TOY_CONFIG = "scripts/configs/toy.yaml"
-CONDITIONS = ("baseline", "mul_tokens")
 
 
 class Step(NamedTuple):
@@ -34,16 +34,14 @@ class Step(NamedTuple):
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = CommandParser(__doc__)
     parser.add_argument("--config", default=TOY_CONFIG, help=f"experiment YAML (default: {TOY_CONFIG})")
     parser.add_argument("--seed", type=int, help="seed of every stage, in place of the configs' own")
     parser.add_argument(
         "--seeds", type=int, nargs="+", help="run everything once with each, in folders of their own, and compare all"
     )
     parser.add_argument("--dry-run", action="store_true", help="print the commands and stop")
-    return one_line_usage_errors(parser).parse_args(argv)
+    return parser.parse(argv)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -8,17 +8,15 @@ Example:
 import argparse
 from pathlib import Path
 
-from domain_tokens.runs.command import one_line_usage_errors, run
+from domain_tokens.runs.command import CommandParser, run
 from domain_tokens.runs.errors import InputError
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = CommandParser(__doc__)
     parser.add_argument("experiment", nargs="?", default="outputs", help="folder (default: outputs)")
     parser.add_argument("--write", metavar="NOTE", help="also put the table into this note, in a block of its own")
-    return one_line_usage_errors(parser).parse_args(argv)
+    return parser.parse(argv)
 
 
 def main(argv: list[str] | None = None) -> None:

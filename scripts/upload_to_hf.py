@@ -12,7 +12,7 @@ import argparse
 import re
 from pathlib import Path
 
-from domain_tokens.runs.command import one_line_usage_errors, run
+from domain_tokens.runs.command import CommandParser, run
 from domain_tokens.runs.errors import InputError, RunError
 from domain_tokens.runs.terminal import aligned, readable_size
 
@@ -20,16 +20,14 @@ REGISTRY = Path(__file__).parent / "configs" / "models.yaml"
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = CommandParser(__doc__)
     parser.add_argument("--model-path", required=True, nargs="+", help="one or several model folders")
     parser.add_argument("--repo-name", required=True, nargs="+", help="as many repositories, OWNER/NAME, in that order")
     parser.add_argument("--private", action="store_true", help="new repositories are private; public ones are refused")
     parser.add_argument("--commit-message", default="Upload model", help='(default: "Upload model")')
     parser.add_argument("--license", default="unknown", help="for the model card, in the Hub's terms, such as mit")
     parser.add_argument("--dry-run", action="store_true", help="check and list what would go up; touches no network")
-    args = one_line_usage_errors(parser).parse_args(argv)
+    args = parser.parse(argv)
     folders, repos = args.model_path, args.repo_name
     if len(folders) != len(repos):
         raise InputError(f"{len(folders)} --model-path and {len(repos)} --repo-name given; they go in pairs")

@@ -7,30 +7,11 @@ Example:
 
 import argparse
 
-from domain_tokens.runs.command import one_line_usage_errors, run
+from domain_tokens.runs.command import run, sft_parser
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("--model-path", required=True, help="folder of the start model")
-    parser.add_argument("--output-dir", required=True, help="folder to write the trained model to")
-    parser.add_argument("--condition", required=True, choices=["baseline", "mul_tokens"])
-    parser.add_argument("--config", required=True, help="YAML recipe, see sft/configs/tulu.yaml")
-    parser.add_argument("--dataset-path", help="Hub id, folder with train.jsonl or Parquet, or one file")
-    parser.add_argument("--max-train-samples", type=int, help="train on at most so many rows")
-    parser.add_argument("--seed", type=int, help="draws the rows, their order and the dropout")
-    parser.add_argument(
-        "--inject-mul-tokens", action=argparse.BooleanOptionalAction, default=None,
-        help="facts in assistant text; implied by --condition mul_tokens, --no-… is the ablation",
-    )  # fmt: skip
-    parser.add_argument(
-        "--resume", action="store_true", help="continue the run in --output-dir from its last checkpoint"
-    )
-    parser.add_argument("--overwrite", action="store_true", help="replace the run that --output-dir holds")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="override any key of the config")
-    return one_line_usage_errors(parser).parse_intermixed_args(argv)
+    return sft_parser(__doc__, "start model", "sft/configs/tulu.yaml").parse(argv)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -11,8 +11,9 @@ import make_toy_data
 import prepare_base
 import pytest
 
+from domain_tokens.conditions import CONDITIONS
+
 SHARED = Path(__file__).parents[2] / "shared" / "data"  # real data, beside the repository on some machines only
-CONDITIONS = ("baseline", "mul_tokens")
 
 # Started in the background of a shell, the tests' own processes would ignore Ctrl-C, which some of them are to answer.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -12,6 +12,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from domain_tokens.conditions import CONDITIONS
 from domain_tokens.hub.files import RESULTS_OF
 from domain_tokens.models.folder import OpenModel
 from domain_tokens.prompt import prompt_text, question_conversation
@@ -22,10 +23,6 @@ from domain_tokens.runs.recipes import RegistryConfig
 
 _GSM8K = "openai/gsm8k"
 
-_CONDITIONS = {
-    "baseline": "the condition **baseline**: the fact tokens are in its vocabulary, and no training text holds one",
-    "mul_tokens": "the condition **mul_tokens**: its training texts have these products as fact tokens",
-}
 _QUESTION = "What is 7 times 8?"
 
 
@@ -161,7 +158,8 @@ def _introduction(checkpoint: OpenModel, is_trained: bool) -> str:
         f"{checkpoint.context:,} tokens, {kind}, from an experiment on one question: does giving a language model its "
         "own tokens for domain facts make it better? The facts are the 45 products of the multiplication table, each "
         "one token: `<MUL_6_9_54>` stands for 6×9=54.\n\n"
-        f"This model belongs to {_CONDITIONS[checkpoint.condition]}. Vocabulary and architecture are the same in both."
+        f"This model belongs to the condition **{checkpoint.condition}**: "
+        f"{CONDITIONS[checkpoint.condition].about}. Vocabulary and architecture are the same in both."
     )
 
 

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, 
 from transformers.activations import GELUTanh, NewGELUActivation
 from transformers.utils import logging as transformers_logging
 
-from domain_tokens.conditions import CONDITIONS
+from domain_tokens.conditions import CONDITION_NAMES, CONDITIONS
 from domain_tokens.facts import FACT_TOKENS
 from domain_tokens.models.vocabulary import context_length, verify_vocabulary
 from domain_tokens.prompt import CHAT_TEMPLATE
@@ -179,14 +179,12 @@ def save_model(
 def _condition(folder: Path, wanted: str | None) -> tuple[str, list[dict[str, Any]]]:
     if not (folder / RECORD_NAME).is_file():
         if wanted is None:
-            raise InputError(f"{folder} does not say its condition; give --condition baseline or mul_tokens")
+            raise InputError(f"{folder} does not say its condition; give --condition {CONDITION_NAMES}")
         return wanted, [{"stage": "start", "source": shown_source(str(folder))}]
     record = read_json(folder / RECORD_NAME)
     condition, lineage = record.get("condition"), record.get("lineage")
     if condition not in CONDITIONS:
-        raise InputError(
-            f"{folder / RECORD_NAME} has condition {json.dumps(condition)}, expected baseline or mul_tokens"
-        )
+        raise InputError(f"{folder / RECORD_NAME} has condition {json.dumps(condition)}, expected {CONDITION_NAMES}")
     if not isinstance(lineage, list) or not lineage or not all(map(_is_stage, lineage)):
         raise InputError(f"{folder / RECORD_NAME} has no lineage of stages, each with its name; make the model again")
     if wanted not in (None, condition):

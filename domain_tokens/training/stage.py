@@ -13,6 +13,7 @@ import torch
 from safetensors import SafetensorError
 from tqdm import tqdm
 
+from domain_tokens.conditions import CONDITIONS
 from domain_tokens.data.conversations import Converter
 from domain_tokens.data.prepared import Prepared, prepare_training_data
 from domain_tokens.data.splits import contaminated_text, unusable_text
@@ -39,9 +40,10 @@ from domain_tokens.training.trainer import SftTrainer, check_finite
 
 def decide_injection(condition: str, flag: bool | None) -> bool:
     """The condition decides. flag: True for --inject-mul-tokens, False for --no-inject-mul-tokens, None for neither."""
-    if condition == "baseline" and flag:
-        raise InputError("--inject-mul-tokens contradicts --condition baseline; leave it out or use mul_tokens")
-    return condition == "mul_tokens" and flag is not False
+    if flag and not CONDITIONS[condition].injects:
+        others = " or ".join(name for name, each in CONDITIONS.items() if each.injects)
+        raise InputError(f"--inject-mul-tokens contradicts --condition {condition}; leave it out or use {others}")
+    return CONDITIONS[condition].injects and flag is not False
 
 
 def run_stage(stage: str, results_name: str, convert: Converter, args, say: Callable[[str], None]) -> None:

@@ -214,10 +214,7 @@ CHANGES = {
     "a unit": (lambda answer, other: f"{answer.replace('#### ', 'So ')} m^2", {FLEXIBLE: {"exponent"}}),
     "dollars": (lambda answer, other: answer.replace("#### ", "#### $"), {STRICT: {"sign"}}),
     "cents": (lambda answer, other: f"{answer}.00", {STRICT: {"spelling"}, FLEXIBLE: {"spelling"}}),
-    "dollars and cents": (
-        lambda answer, other: f"{answer.replace('#### ', 'So $')}.00",
-        {FLEXIBLE: {"spelling"}},
-    ),
+    "dollars and cents": (lambda answer, other: f"{answer.replace('#### ', 'So $')}.00", {FLEXIBLE: {"spelling"}}),
     "no space": (lambda answer, other: answer.replace("#### ", "####"), {STRICT: {"space"}}),
 }
 

@@ -555,9 +555,7 @@ DATASETS = {
     ),
     "without the split": Case(f"{ASK} --dataset-path data/tulu", ["data/tulu has no test file", "expected test.jsonl"]),
     "on a Hub that is not asked": Case(
-        f"{TRAIN} --dataset-path owner/name",
-        ["dataset owner/name", "HF_HUB_OFFLINE is set", "unset it"],
-        code=1,
+        f"{TRAIN} --dataset-path owner/name", ["dataset owner/name", "HF_HUB_OFFLINE is set", "unset it"], code=1
     ),
     "empty": Case(TRAIN, [TRAIN_FILE, "holds no rows"], put(TRAIN_FILE, "")),
     "blank lines": Case(TRAIN, [TRAIN_FILE, "holds no rows"], put(TRAIN_FILE, "\n \n")),

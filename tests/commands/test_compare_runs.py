@@ -204,12 +204,7 @@ def test_probes_are_compared_by_category_and_drawn_as_maps(tmp_path, capsys):
             for probe in make_probes(42)
         ]  # fmt: skip
         write_jsonl(tmp_path / folder / "arithmetic_predictions.jsonl", rows)
-        results = {
-            "condition": condition,
-            "eval_version": 1,
-            "config": {"seed": 42},
-            "metrics": metrics(rows),
-        }
+        results = {"condition": condition, "eval_version": 1, "config": {"seed": 42}, "metrics": metrics(rows)}
         (tmp_path / folder / "arithmetic_results.json").write_text(json.dumps(results))
         table = mul_table(rows)
         assert [len(row) for row in table] == [9] * 9
