@@ -118,10 +118,10 @@ def test_every_command_of_the_readme_is_one_the_scripts_take(capsys):
                 assert (ROOT / name).is_file(), name
 
 
-def test_no_module_of_the_package_prints_or_parses_arguments():
-    for path in (ROOT / "domain_tokens").rglob("*.py"):
-        text = path.read_text(encoding="utf-8")
-        assert not re.search(r"\bprint\(|import argparse", text), path.name
+def test_no_module_of_the_package_prints_and_only_one_parses_arguments():
+    texts = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "domain_tokens").rglob("*.py")}
+    assert not [name for name, text in texts.items() if re.search(r"\bprint\(", text)]
+    assert [name for name, text in texts.items() if "import argparse" in text] == ["command.py"]
 
 
 def test_the_readmes_python_is_true():
