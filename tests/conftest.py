@@ -25,6 +25,35 @@ hypothesis.settings.load_profile("fixed")
 hypothesis.settings.register_profile("long", derandomize=False, max_examples=100_000, deadline=None)
 
 
+# Left out by `uv run pytest`: they train for a minute, start many processes, or wait for real seconds to pass.
+SLOW_FILES = (
+    "test_quickstart.py", "test_run_experiment.py", "test_documented_commands.py", "test_interruptions.py",
+    "test_processes.py", "test_determinism.py",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.name in SLOW_FILES:
+            item.add_marker(pytest.mark.slow)
+
+
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    if slow := [item for item in items if item.get_closest_marker("slow")]:
+        slow[0].config.stash[LEFT_OUT] = len(slow)
+
+
+def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
+    if left_out := config.stash.get(LEFT_OUT, 0):
+        terminalreporter.write_line(
+            f"left out: {left_out} slow tests (the whole quickstart, several processes, kills, the documented "
+            'commands); `uv run pytest -m "slow or not slow"` runs everything'
+        )
+
+
+LEFT_OUT = pytest.StashKey[int]()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def caches(tmp_path_factory) -> Iterator[None]:
     """Prepared rows of the tests stay out of the caches at home."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import run_experiment
+from documents import documented_commands
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = sorted(path for room in ("sft", "eval", "sample", "scripts") for path in (ROOT / room).glob("*.py"))
@@ -101,13 +102,7 @@ def test_the_real_experiment_runs_the_documented_commands(capsys):
 
 
 def test_every_command_of_the_readme_is_one_the_scripts_take(capsys):
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    commands = [
-        shlex.split(line, comments=True)
-        for block in re.findall(r"```bash\n(.*?)```", readme, re.DOTALL)
-        for line in block.replace("\\\n", " ").splitlines()
-        if line.startswith("uv run python ")
-    ]
+    commands = [shlex.split(line, comments=True) for line in documented_commands() if line.startswith("uv run python ")]
     assert len(commands) > 8
     for command in commands:
         path = ROOT / command[3]

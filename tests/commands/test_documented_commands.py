@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from command_server import fast_uv
 from conftest import CONDITIONS, read_jsonl
+from documents import documented_commands
 from huggingface_hub import ModelCard
 from loopback_hub import LoopbackHub, gsm8k_dataset, tulu_dataset
 
@@ -37,9 +38,8 @@ START, TRAIN, ASK = (
 
 
 def documented(pattern: str) -> list[str]:
-    """The README's command lines that call such a script."""
-    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-    lines = [line for block in blocks for line in block.splitlines() if line.startswith("uv run python ")]
+    """The documentation's command lines that call such a script."""
+    lines = [line for line in documented_commands() if line.startswith("uv run python ")]
     return [line for line in lines if re.match(pattern, line.removeprefix("uv run python "))]
 
 

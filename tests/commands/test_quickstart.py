@@ -15,6 +15,7 @@ import pytest
 import run_gsm8k
 import sample_sft
 from conftest import CONDITIONS, Terminal, read_jsonl
+from documents import documentation
 from lm_harness import FLEXIBLE, STRICT, gsm8k_task, needs_harness
 
 from domain_tokens import is_correct
@@ -153,8 +154,7 @@ def test_everybody_elses_pipeline_gives_the_stored_replies(quickstart, condition
 @needs_harness
 def test_lm_eval_as_the_readme_shows_it_gives_the_verdicts_of_the_evaluation(quickstart, tmp_path, monkeypatch):
     root, _, _ = quickstart
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    (arguments,) = re.findall(r"^uv run --group agreement lm_eval (.*)", readme, re.MULTILINE)
+    (arguments,) = re.findall(r"^uv run --group agreement lm_eval (.*)", documentation(), re.MULTILINE)
     (tmp_path / "data").mkdir()
     (tmp_path / "data/gsm8k").symlink_to(root / "data/gsm8k")
     (tmp_path / "eval").symlink_to(ROOT / "eval")
