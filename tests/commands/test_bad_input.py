@@ -518,7 +518,7 @@ MODELS = {
     ),
     "a source without weights": Case(PREPARE, ["source base"], take("base/model.safetensors")),
     "a source of cut weights": Case(
-        PREPARE, ["source base has a broken weights file", "fetch it again"], cut("base/model.safetensors", 0.5)
+        PREPARE, ["source base cannot be loaded", "fetch it again"], cut("base/model.safetensors", 0.5)
     ),
     "a cut checkpoint": Case(
         PREPARE.replace("--source base", "--source x.pt"),
@@ -526,7 +526,7 @@ MODELS = {
         put("x.pt", b"PK\x03\x04"),
     ),
     "a GGUF file of nothing": Case(
-        PREPARE.replace("--source base", "--source x.gguf"), ["x.gguf", "cannot be read"], put("x.gguf", b"GGUF")
+        PREPARE.replace("--source base", "--source x.gguf"), ["x.gguf", "cannot be loaded"], put("x.gguf", b"GGUF")
     ),
     "a tokenizer that is not there": Case(
         f"{PREPARE} --tokenizer ./none", ["tokenizer ./none does not exist", "expected a Hub id or a folder"]

@@ -111,7 +111,7 @@ def test_the_dtype_is_what_was_asked_for(toy_base):
 
 def test_sampling_habits_of_the_source_do_not_bend_greedy_replies(folder):
     (folder / "generation_config.json").write_text('{"repetition_penalty": 1.3, "do_sample": true, "temperature": 0.6}')
-    checkpoint = open_model(str(folder), None)
-    assert checkpoint.model.generation_config.repetition_penalty in (None, 1.0)
-    assert not checkpoint.model.generation_config.do_sample
-    assert checkpoint.model.generation_config.eos_token_id == checkpoint.tokenizer.eos_token_id
+    opened = open_model(str(folder), None)
+    assert opened.model.generation_config.repetition_penalty in (None, 1.0)
+    assert not opened.model.generation_config.do_sample
+    assert opened.model.generation_config.eos_token_id == opened.tokenizer.eos_token_id
