@@ -20,11 +20,11 @@ LOSS_ON = ("assistant", "all")
 IGNORED_LABEL = -100  # the label torch's cross-entropy skips
 _NEXT_TURN = re.compile(rf"^{USER_LABEL}", re.MULTILINE)
 
-# A generation stops here; `cut_reply` then takes the label off. Behind a line break, as a turn always is.
+# Generation stops here, and `cut_reply` takes the label off. A turn always begins after a line break.
 STOP_STRING = f"\n{USER_LABEL}"
 
-# The same format for everybody else's tools. The space belongs to the reply, not to the prompt: "Assistant: "
-# would end in a token that "Assistant: Yes" does not contain, so a model would be asked with text it never saw.
+# The same format for other tools. The space belongs to the reply, not to the prompt: "Assistant: " would end in a
+# token that "Assistant: Yes" does not contain, so a model would be asked with text it never saw.
 CHAT_TEMPLATE = (
     "{%- for message in messages -%}"
     "{%- if message['role'] not in ['system', 'user', 'assistant'] -%}"
@@ -48,7 +48,7 @@ class Piece(NamedTuple):
 
 
 class Encoded(NamedTuple):
-    """ids: the whole training text; trained: same length, True where loss applies; cut: was it too long."""
+    """ids: the whole training text; trained: same length, True where loss applies; cut: whether it was too long."""
 
     ids: list[int]
     trained: list[bool]
@@ -60,7 +60,7 @@ def question_conversation(text: str) -> list[Message]:
 
 
 def render(messages: Sequence[Message], end_of_text: str, loss_on: str = "assistant") -> list[Piece]:
-    """The training text in pieces. End-of-text follows every assistant turn and is trained with it."""
+    """Return the training text in pieces. End-of-text follows every assistant turn and is trained with it."""
     if loss_on not in LOSS_ON:
         raise ValueError(f"loss_on is {loss_on!r}, expected one of {', '.join(LOSS_ON)}")
     pieces = []
@@ -75,7 +75,7 @@ def render(messages: Sequence[Message], end_of_text: str, loss_on: str = "assist
 
 
 def prompt_text(messages: Sequence[Message], end_of_text: str) -> str:
-    """What the model is asked with, `User: {question}\\nAssistant:`: the beginning of the training text."""
+    """Return what the model is asked with, `User: {question}\\nAssistant:`: the beginning of the training text."""
     return "".join(piece.text for piece in render(messages, end_of_text)) + f"\n{ASSISTANT_LABEL}"
 
 
@@ -84,8 +84,8 @@ def encode_conversations(
 ) -> list[Encoded]:
     """Tokenise each conversation as one text and flag the tokens that carry loss.
 
-    The flags come from the pieces' character spans, never from looking for an id: where padding and end-of-text
-    share an id (GPT-2), that would take the loss off end-of-text and the model would never learn to stop.
+    The flags come from the character spans of the pieces. Searching for the padding id instead would take the loss off
+    end-of-text where the two share an id (GPT-2), and the model would never learn to stop.
     """
     rendered = [render(messages, tokenizer.eos_token, loss_on) for messages in conversations]
     texts = ["".join(piece.text for piece in pieces) for pieces in rendered]
@@ -102,12 +102,12 @@ def encode_conversations(
 
 
 def labels(ids: np.ndarray, trained: np.ndarray) -> np.ndarray:
-    """One label, int32, per token for a causal LM that shifts by itself; untrained positions are `IGNORED_LABEL`."""
+    """Return one label (int32) per token, `IGNORED_LABEL` where untrained, for a causal LM that shifts by itself."""
     return np.where(trained, ids, np.int32(IGNORED_LABEL))
 
 
 def cut_reply(text: str, end_of_text: str = "<|endoftext|>") -> str:
-    """A reply ends at end-of-text or at the next `User:` line, whichever comes first."""
+    """Cut a reply at end-of-text or at the next `User:` line, whichever comes first."""
     text = text.split(end_of_text, 1)[0]
     match = _NEXT_TURN.search(text)
     return text[: match.start()] if match else text

@@ -1,6 +1,6 @@
-"""Make a start model for a condition: any causal language model, brought to the vocabulary with fact tokens.
+"""Make a start model for a condition: give any causal language model the vocabulary with fact tokens.
 
-Both conditions get the same vocabulary, architecture and weights from one source; only the record differs.
+Every condition gets the same vocabulary, architecture and weights from one source; only the record differs.
 
 Example:
   uv run python scripts/prepare_base.py --source openai-community/gpt2 --condition baseline \\
@@ -72,7 +72,7 @@ def main(argv: list[str] | None = None) -> None:
     where = environment("cpu")
     start |= {"commit": where["commit"], "dirty": where["dirty"]}
     save_model(output, model, tokenizer, args.condition, [start])
-    open_model(str(output), args.condition)  # what was written is what will be opened
+    open_model(str(output), args.condition)  # check what was written, not what is in memory
     size = model.num_parameters() / 1e6
     print(f"{size:.1f}M parameters, {len(tokenizer):,} tokens, {added} of them new, checked: {output}")
 

@@ -1,4 +1,4 @@
-"""Model folders: making a start model out of any causal language model, its vocabulary, opening, checking and saving.
+"""Models: making a start model out of any causal language model; opening, checking and saving model folders.
 
 May import runs, hub and the common module.
 """

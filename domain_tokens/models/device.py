@@ -1,4 +1,4 @@
-"""Opening and saving model folders, and refusing those whose numbers could not be trusted."""
+"""The device a model computes on: choosing it, its name, and the memory that was used."""
 
 import sys
 
@@ -8,12 +8,12 @@ from domain_tokens.models.folder import OpenModel
 from domain_tokens.runs.errors import InputError
 
 
-def place(checkpoint: OpenModel, device: str | torch.device | None = None) -> torch.device:
-    """Move a model to a device by its name, by default to a GPU where there is one. InputError for none such here."""
+def place(opened: OpenModel, device: str | torch.device | None = None) -> torch.device:
+    """Move a model to a device, by default to a GPU where there is one. InputError for a device it cannot use here."""
     try:
         chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        checkpoint.model.to(chosen)
-        torch.zeros(1, device=chosen).item()  # some devices, like meta, take a model and cannot compute with it
+        opened.model.to(chosen)
+        torch.zeros(1, device=chosen).item()  # "meta", for one, takes a model but cannot compute
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"device {device} cannot be used ({reason}); expected cpu, or cuda on a GPU machine") from None
@@ -25,7 +25,7 @@ def device_name(device: torch.device) -> str:
 
 
 def peak_memory(device: torch.device) -> dict[str, int | None]:
-    """The most that was in use so far, in bytes: tensors on the GPU, and all of this process (null where unknown)."""
+    """Return the largest memory use so far, in bytes, of tensors on the GPU and of this process; None if unknown."""
     process = None
     if sys.platform != "win32":
         import resource  # no such module on Windows

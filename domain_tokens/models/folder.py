@@ -1,9 +1,11 @@
-"""Opening and saving model folders, and refusing those whose numbers could not be trusted."""
+"""Model folders: opening them, refusing those whose numbers could not be trusted, and saving."""
 
 import hashlib
 import json
 import logging
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,18 +24,15 @@ from domain_tokens.runs.errors import InputError, RunError
 from domain_tokens.runs.files import read_json, shown_path, shown_source, write_json
 from domain_tokens.runs.names import RECORD_NAME
 
-# Said when two checkpoints are written within a second; their numbers order them anyway.
-logging.getLogger("transformers.trainer_utils").setLevel(logging.ERROR)
+# Silenced: a warning about two checkpoints within a second, and one about unknown model types, which raise an error.
+for _name in ("transformers.trainer_utils", "transformers.configuration_utils"):
+    logging.getLogger(_name).setLevel(logging.ERROR)
 
-# Said of a model type it does not know, and then it raises an error.
-logging.getLogger("transformers.configuration_utils").setLevel(logging.ERROR)
-
-# What is missing or does not fit when a model is loaded becomes one error here, in place of a table.
-# (A filter: that module takes its logger's level for a sign to check how layers are sharded.)
+# `load_causal_lm` raises one error for what is missing, so the table of it is not shown. A filter, because that module
+# reads its logger's level to decide whether to check how layers are sharded.
 logging.getLogger("transformers.modeling_utils").addFilter(lambda record: "LOAD REPORT" not in record.getMessage())
 
-# Bars that flash by while a file is read or written; a run's own progress is shown by the scripts.
-transformers_logging.disable_progress_bar()
+transformers_logging.disable_progress_bar()  # for reading and writing files, which takes a moment
 
 
 @dataclass
@@ -53,32 +52,26 @@ class OpenModel:
 
     @property
     def context(self) -> int:
-        """How many positions the model has."""
+        """The number of positions the model has."""
         return context_length(self.model, self.tokenizer, self.path)
 
 
 def open_model(path: str, condition: str | None, dtype: torch.dtype = torch.float32) -> OpenModel:
-    """Load a folder for a condition. The folder's own record decides; `condition` is for folders without one.
+    """Load and check a folder. Its own record decides the condition; `condition` is for folders without one.
 
-    Raises InputError for a missing or incomplete folder, a contradicting condition, or a vocabulary without the
-    fact tokens. Only safetensors are loaded, and no code a folder brings along is ever run.
+    Only safetensors are loaded, and no code a folder brings along is ever run. Raises InputError for a missing or
+    incomplete folder, a contradicting condition, weights that are not finite, or a vocabulary without the fact tokens.
     """
     folder = Path(path)
     weights = weights_digest(folder)
     condition, lineage = _condition(folder, condition)
-    try:
+    with reading(f"model folder {path}"):
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        model, report = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
-        )
-    except Exception as error:  # whatever a foreign config.json can make the library stumble over
-        raise InputError(f"model folder {path} cannot be loaded ({reason(error)}); export or fetch it again") from error
-    if absent := missing_weights(report):
-        raise InputError(f"model folder {path} lacks weights, {absent[0]} among {len(absent)}; export it again")
+        model = load_causal_lm(folder, dtype, f"model folder {path}")
     if not all(parameter.isfinite().all() for parameter in model.parameters()):
         raise InputError(f"model folder {path} holds weights that are no finite numbers; train or fetch it again")
     verify_vocabulary(tokenizer, model, path, condition)
-    model.loss_type = "ForCausalLM"  # what GPT-2 falls back to anyway, with a warning
+    model.loss_type = "ForCausalLM"  # GPT-2 would fall back to it anyway, with a warning
     fuse_activations(model)
     tokenizer.chat_template = CHAT_TEMPLATE
     if tokenizer.pad_token_id is None:
@@ -87,36 +80,54 @@ def open_model(path: str, condition: str | None, dtype: torch.dtype = torch.floa
     return OpenModel(shown_path(folder), model, tokenizer, condition, lineage, weights)
 
 
-def reason(error: Exception) -> str:
-    """Why a library could not read a model, in a line."""
-    text = " ".join(str(error).split())
-    if "trust_remote_code" in text:
-        return "it is a model of its own code, which is never run"
-    return f"{type(error).__name__}: {text[:300]}"
+def load_causal_lm(source: str | Path, dtype: torch.dtype, what: str) -> PreTrainedModel:
+    """Load a causal language model from safetensors. what: names the source in errors.
+
+    Raises InputError for weights that are missing or of another shape: `from_pretrained` makes up random ones.
+    """
+    model, report = AutoModelForCausalLM.from_pretrained(
+        source, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
+    )
+    if absent := sorted({*report["missing_keys"], *map(str, report["mismatched_keys"])}):
+        raise InputError(f"{what} lacks weights, {absent[0]} among {len(absent)}; export it again")
+    return model
+
+
+@contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Turn whatever a foreign file makes the libraries stumble over into one InputError that names `what`."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        text = " ".join(str(error).split())
+        reason = f"{type(error).__name__}: {text[:300]}"
+        if "trust_remote_code" in text:
+            reason = "it is a model of its own code, which is never run"
+        raise InputError(f"{what} cannot be loaded ({reason}); export or fetch it again") from error
 
 
 def fuse_activations(model) -> None:
-    """Compute GPT-2's GELU in one operation in place of eight: the same formula, `gelu_pytorch_tanh` in configs."""
+    """Compute GPT-2's tanh form of GELU in one operation instead of eight."""
     for module in list(model.modules()):
         for name, child in module.named_children():
             if isinstance(child, NewGELUActivation):
                 setattr(module, name, GELUTanh())
 
 
-def missing_weights(loading_report: dict[str, Any]) -> list[str]:
-    """What `from_pretrained` did not find or could not fit; it fills these with random numbers and goes on."""
-    return sorted({*loading_report["missing_keys"], *map(str, loading_report["mismatched_keys"])})
-
-
 def _plain_generation(tokenizer) -> GenerationConfig:
-    """Nothing but where to stop. A repetition penalty inherited from somebody's model would bend greedy replies."""
+    """Return where to stop and nothing else: a source's repetition penalty would bend greedy replies."""
     return GenerationConfig(
         bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
     )
 
 
 def weights_digest(folder: Path) -> str:
-    """sha256 over the safetensors files a folder is loaded from: which weights a figure belongs to."""
+    """Return the sha256 over the folder's safetensors files, which says what weights a figure belongs to.
+
+    Raises InputError for a folder that is no model, or whose index leads out of it.
+    """
     if not folder.is_dir():
         what = "is a file" if folder.is_file() else "does not exist"
         raise InputError(f"model folder {folder} {what}; scripts/prepare_base.py makes a start model")
@@ -133,14 +144,13 @@ def weights_digest(folder: Path) -> str:
         )
     digest = hashlib.sha256()
     for file in files:
-        with file.open("rb") as opened:
-            while block := opened.read(1 << 20):
-                digest.update(block)
+        with file.open("rb") as content:
+            hashlib.file_digest(content, lambda: digest)
     return digest.hexdigest()
 
 
 def _check_index(folder: Path, shards: set[str]) -> None:
-    """The index may only lead to the shards beside it: not out of the folder, and not to a pickle."""
+    """Raise InputError for an index that leads anywhere but to the shards beside it: out of the folder, to a pickle."""
     index = folder / "model.safetensors.index.json"
     if not index.is_file():
         return
@@ -156,14 +166,14 @@ def _check_index(folder: Path, shards: set[str]) -> None:
 def save_model(
     folder: Path, model, tokenizer, condition: str, lineage: list[dict[str, Any]], weights: dict | None = None
 ) -> None:
-    """Write weights, tokenizer with chat template and record; whole files under temporary names, then renamed.
+    """Write weights, tokenizer with chat template, and last the record; each file appears whole or not at all.
 
-    weights: whole tensors by name, of a model that holds a share of them only.
+    weights: whole tensors by name, where `model` holds only a share of them.
     """
     temporary = folder / ".writing"
     model.generation_config = _plain_generation(tokenizer)
     try:
-        shutil.rmtree(temporary, ignore_errors=True)  # of a run that was killed here
+        shutil.rmtree(temporary, ignore_errors=True)  # left by a killed run
         model.save_pretrained(temporary, state_dict=weights)
         tokenizer.save_pretrained(temporary)
         write_json(temporary / RECORD_NAME, {"condition": condition, "lineage": lineage})
@@ -177,6 +187,7 @@ def save_model(
 
 
 def _condition(folder: Path, wanted: str | None) -> tuple[str, list[dict[str, Any]]]:
+    """Return condition and lineage out of the folder's record, or of `wanted` where it has no record."""
     if not (folder / RECORD_NAME).is_file():
         if wanted is None:
             raise InputError(f"{folder} does not say its condition; give --condition {CONDITION_NAMES}")
@@ -185,7 +196,8 @@ def _condition(folder: Path, wanted: str | None) -> tuple[str, list[dict[str, An
     condition, lineage = record.get("condition"), record.get("lineage")
     if condition not in CONDITIONS:
         raise InputError(f"{folder / RECORD_NAME} has condition {json.dumps(condition)}, expected {CONDITION_NAMES}")
-    if not isinstance(lineage, list) or not lineage or not all(map(_is_stage, lineage)):
+    stages = [entry.get("stage") for entry in lineage if isinstance(entry, dict)] if isinstance(lineage, list) else []
+    if not stages or len(stages) < len(lineage) or not all(isinstance(stage, str) for stage in stages):
         raise InputError(f"{folder / RECORD_NAME} has no lineage of stages, each with its name; make the model again")
     if wanted not in (None, condition):
         raise InputError(
@@ -193,7 +205,3 @@ def _condition(folder: Path, wanted: str | None) -> tuple[str, list[dict[str, An
             f"--condition {condition}, or another model"
         )
     return condition, lineage
-
-
-def _is_stage(entry: Any) -> bool:
-    return isinstance(entry, dict) and isinstance(entry.get("stage"), str)

@@ -1,17 +1,12 @@
-"""How the rows of an optimizer step lie on the device: one behind the other, with no padding between them.
-
-A step sees the same rows and has the same gradient whatever the layout: each part's loss is divided by the trained
-tokens of the whole step, and no token sees another row. Models whose attention cannot be told where rows end get rows
-of like length below each other, padded to the longest.
-"""
+"""Which rows go through a model together, in training and in evaluation."""
 
 from collections.abc import Iterator
 
 import numpy as np
 import torch
 
-# Positions that go through a model at a time: enough to be worth the call, not more than a CPU works well with
-# (progress/2026-11-22-speed.md); a GPU wants work for all of it.
+# Positions that go through a model at a time: enough to be worth the call, but not more than a CPU's caches hold
+# (progress/2026-11-22-speed.md). A GPU needs far more to be busy.
 CPU_TOKENS, GPU_TOKENS = 4096, 16384
 
 
@@ -20,7 +15,10 @@ def tokens_at_once(device: torch.device) -> int:
 
 
 def fill_bins(lengths: np.ndarray, max_tokens: int, max_rows: int | None = None) -> list[list[int]]:
-    """Row numbers in groups of at most `max_tokens` tokens and `max_rows` rows: first-fit decreasing."""
+    """Return groups of row numbers, each of at most `max_tokens` tokens and `max_rows` rows, by first-fit decreasing.
+
+    A row longer than `max_tokens` is a group of its own.
+    """
     groups: list[list[int]] = []
     room: list[int] = []
     for i in np.argsort(-lengths, kind="stable").tolist():
@@ -38,10 +36,10 @@ def fill_bins(lengths: np.ndarray, max_tokens: int, max_rows: int | None = None)
 
 
 def split_by_length(lengths: np.ndarray, max_tokens: int, max_rows: int | None = None) -> Iterator[list[int]]:
-    """Row numbers in groups of like length, the longest first.
+    """Yield groups of row numbers of similar length, the longest first.
 
-    A group padded to its longest row has at most `max_tokens` positions, padding included (one row may have more),
-    and at most `max_rows` rows.
+    A group padded to its longest row has at most `max_tokens` positions and `max_rows` rows. A row longer than
+    `max_tokens` is a group of its own.
     """
     order = np.argsort(-lengths, kind="stable").tolist()
     while order:

@@ -1,14 +1,14 @@
-"""Start models out of Hub ids, local folders, .gguf files and nanoGPT checkpoints, brought to one vocabulary."""
+"""Models and tokenizers to start from: Hub ids, local folders, .gguf files and nanoGPT checkpoints."""
 
 import copy
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Tokenizer
 
 from domain_tokens.hub.client import hub_errors
-from domain_tokens.models.folder import missing_weights, reason
+from domain_tokens.models.folder import load_causal_lm, reading
 from domain_tokens.models.nanogpt import load_nanogpt
 from domain_tokens.runs.errors import InputError
 
@@ -16,39 +16,35 @@ GPT2_HUB_ID = "openai-community/gpt2"
 
 
 def load_source(source: str, tokenizer: str | None = None):
-    """Return (model in float32, tokenizer) of a source. `tokenizer` names another place to take the tokenizer from.
+    """Return (model in float32, tokenizer) of a source. tokenizer: another place to take the tokenizer from.
 
     Only safetensors, GGUF and weights-only .pt files are read; a source's own code is never run.
+    Raises InputError for a source that does not exist, lacks weights or cannot be read.
     """
     path = Path(source).expanduser()
-    if path.suffix in (".pt", ".pth"):
-        return load_nanogpt(_file(path)), load_tokenizer(tokenizer or GPT2_HUB_ID)
-    if path.suffix == ".gguf":
-        return _load_gguf(_file(path), tokenizer)
-    if _is_missing(source):
+    is_file = path.suffix in (".pt", ".pth", ".gguf")
+    if not path.is_file() if is_file else _is_missing(source):
         raise InputError(f"source {source} does not exist; expected a Hub id, a model folder, a .gguf or a .pt file")
-    loaded_from = str(path) if path.is_dir() else source
-
-    def read():
-        return AutoModelForCausalLM.from_pretrained(
-            loaded_from, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, output_loading_info=True
-        )
-
-    model, report = _reading(source, read)
-    if absent := missing_weights(report):
-        raise InputError(f"source {source} lacks weights, {absent[0]} among {len(absent)}; expected a whole causal LM")
-    return model, load_tokenizer(tokenizer or loaded_from)
+    if path.suffix == ".gguf":
+        return _load_gguf(path, tokenizer)
+    if is_file:
+        return load_nanogpt(path), load_tokenizer(tokenizer or GPT2_HUB_ID)
+    place = str(path) if path.is_dir() else source
+    with _reading(source):
+        model = load_causal_lm(place, torch.float32, f"source {source}")
+    return model, load_tokenizer(tokenizer or place)
 
 
 def load_tokenizer(source: str):
-    """A tokenizer by Hub id or folder; GPT-2's bare vocab.json and merges.txt will do."""
+    """Return the tokenizer of a Hub id or folder; GPT-2's bare vocab.json and merges.txt will do."""
     path = Path(source).expanduser()
     vocab, merges = path / "vocab.json", path / "merges.txt"
     if vocab.is_file() and merges.is_file() and not (path / "tokenizer.json").is_file():
         return GPT2Tokenizer(vocab=str(vocab), merges=str(merges))
     if _is_missing(source):
         raise InputError(f"tokenizer {source} does not exist; expected a Hub id or a folder")
-    tokenizer = _reading(source, lambda: AutoTokenizer.from_pretrained(source, trust_remote_code=False))
+    with _reading(source):
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     if not tokenizer.is_fast:
         raise InputError(
             f"the tokenizer of {source} gives no character offsets, which the loss mask needs; choose another"
@@ -57,44 +53,26 @@ def load_tokenizer(source: str):
 
 
 def _load_gguf(path: Path, tokenizer: str | None):
-    folder, name = str(path.parent), path.name
-    quantised = _reading(str(path), lambda: AutoModelForCausalLM.from_pretrained(
-        folder, gguf_file=name, dtype=torch.float32, trust_remote_code=False))  # fmt: skip
-    # A model read from GGUF counts as quantised and can be neither saved nor trained, so its weights, dequantised by
-    # now, move into a plain one.
+    settings = {"gguf_file": path.name, "trust_remote_code": False}
+    with _reading(str(path)):
+        quantised = AutoModelForCausalLM.from_pretrained(path.parent, dtype=torch.float32, **settings)
+        own_tokenizer = None if tokenizer else AutoTokenizer.from_pretrained(path.parent, **settings)
+    # A model read from GGUF counts as quantised and can be neither saved nor trained. Its weights are dequantised by
+    # now and move into a plain model.
     config = copy.deepcopy(quantised.config)
     del config.quantization_config
     model = type(quantised)(config)
     model.load_state_dict(quantised.state_dict())
-    if tokenizer is not None:
-        return model, load_tokenizer(tokenizer)
-
-    def read():
-        return AutoTokenizer.from_pretrained(folder, gguf_file=name, trust_remote_code=False)
-
-    return model, _reading(str(path), read)
+    return model, load_tokenizer(tokenizer) if tokenizer else own_tokenizer
 
 
-def _reading(source: str, read):
-    """Call `read`. What is wrong with a local file is the user's to mend, what is wrong with the Hub mostly not."""
-    if not Path(source).expanduser().exists():
-        with hub_errors(f"fetching {source}"):
-            return read()
-    try:
-        return read()
-    except SafetensorError as error:
-        raise InputError(f"source {source} has a broken weights file ({error}); fetch it again") from error
-    except Exception as error:  # whatever a foreign file can make the libraries stumble over
-        raise InputError(f"source {source} cannot be read ({reason(error)}); check it, or fetch it again") from error
+def _reading(source: str) -> AbstractContextManager[None]:
+    """Turn errors into one line: a broken local file is the user's to mend (InputError), a failing Hub is not."""
+    is_local = Path(source).expanduser().exists()
+    return reading(f"source {source}") if is_local else hub_errors(f"fetching {source}")
 
 
 def _is_missing(source: str) -> bool:
-    """Is it spelled as no Hub id is, and not here?"""
+    """Return whether `source` looks like a local folder that does not exist."""
     looks_local = source.startswith((".", "/", "~")) or source.count("/") > 1
     return looks_local and not Path(source).expanduser().is_dir()
-
-
-def _file(path: Path) -> Path:
-    if not path.is_file():
-        raise InputError(f"source {path} does not exist; expected a Hub id, a model folder, a .gguf or a .pt file")
-    return path

@@ -1,41 +1,35 @@
-"""Opening and saving model folders, and refusing those whose numbers could not be trusted."""
+"""The vocabulary of every model here: the facts as tokens, a row for each token, and how new rows begin."""
 
 from pathlib import Path
 
 import torch
 from tokenizers import AddedToken
 
-from domain_tokens.facts import (
-    FACT_TOKENS,
-    FACTS,
-    GPT2_FILLERS,
-    GPT2_FIRST_FACT_ID,
-    GPT2_VOCAB_SIZE,
-    is_gpt2_vocabulary,
-)
+from domain_tokens import facts
+from domain_tokens.facts import FACT_TOKENS
 from domain_tokens.prompt import CHAT_TEMPLATE
 from domain_tokens.runs.errors import InputError
 
 
 def context_length(model, tokenizer, path: str | Path) -> int:
-    """Most models say it in their config, those with relative positions only in their tokenizer, some nowhere."""
+    """Return the number of positions: of the config, or of the tokenizer for models with relative positions."""
     for name in ("max_position_embeddings", "max_seq_len", "seq_length"):
         if isinstance(positions := getattr(model.config, name, None), int):
             return positions
-    if tokenizer.model_max_length < 10**9:  # more stands for "not said"
+    if tokenizer.model_max_length < 10**9:  # transformers writes 10**30 for "unknown"
         return tokenizer.model_max_length
     raise InputError(f"{path}: neither config nor tokenizer says how long the model's context is; choose another model")
 
 
 def verify_vocabulary(tokenizer, model, path: str | Path, condition: str = "baseline") -> None:
-    """Every fact is one ordinary token in its place, and the model has an embedding row for every token."""
+    """Raise InputError unless every fact is one ordinary token in its place and every token has an embedding row."""
     remedy = (
         f"make a start model of it: scripts/prepare_base.py --source {path} --condition {condition} --output-dir DIR"
     )
     ids = [tokenizer.encode(token, add_special_tokens=False) for token in FACT_TOKENS]
     if not any(ids):
         raise InputError(f"{path}: the folder holds no tokenizer (tokenizer.json); {remedy}")
-    first = GPT2_FIRST_FACT_ID if is_gpt2_vocabulary(tokenizer.get_vocab()) else ids[0][0]
+    first = facts.GPT2_FIRST_FACT_ID if facts.is_gpt2_vocabulary(tokenizer.get_vocab()) else ids[0][0]
     for expected, (token, found) in enumerate(zip(FACT_TOKENS, ids, strict=True), start=first):
         if len(found) != 1:
             raise InputError(f"{path}: {token} is split into {len(found)} tokens, expected one; {remedy}")
@@ -49,11 +43,7 @@ def verify_vocabulary(tokenizer, model, path: str | Path, condition: str = "base
     if tokenizer.eos_token_id is None:
         raise InputError(f"{path}: the tokenizer has no end-of-text token, expected one; {remedy}")
     context_length(model, tokenizer, path)
-    _verify_prompt_boundary(tokenizer, path)
-
-
-def _verify_prompt_boundary(tokenizer, path: str | Path) -> None:
-    """A reply must never merge into the prompt's last token, or the model is asked with tokens it never saw."""
+    # A reply must never merge into the prompt's last token: a question would end in another token than in training.
     prompt = tokenizer.encode("User: a\nAssistant:", add_special_tokens=False)
     for reply in (" b", " 7", "  b", " \nb"):
         text = tokenizer.encode(f"User: a\nAssistant:{reply}", add_special_tokens=False)
@@ -64,24 +54,23 @@ def _verify_prompt_boundary(tokenizer, path: str | Path) -> None:
 
 
 def extend_vocabulary(model, tokenizer) -> int:
-    """Give model and tokenizer the 45 facts, end-of-text padding and the chat template. Returns the rows made anew.
+    """Give model and tokenizer the facts, end-of-text padding and the chat template. Return how many tokens are new.
 
-    A GPT-2 vocabulary gets the fillers too and ends at 50,349 rows; any other gets the facts at its end. A new
-    fact starts as the mean of the rows of `a*b=c` in the old vocabulary, a filler as the mean of all rows.
+    A GPT-2 vocabulary gets the fillers too and ends at 50,349 rows; any other gets the facts at its end. The row of
+    a new fact starts as the mean of the rows of `a*b=c` in the old vocabulary, that of a filler as the mean of all.
     """
     old_rows = model.get_input_embeddings().num_embeddings
     if old_rows < len(tokenizer):
         raise InputError(
             f"the model has {old_rows} embedding rows for {len(tokenizer)} tokens; give --tokenizer the model's own"
         )
-    is_gpt2 = is_gpt2_vocabulary(tokenizer.get_vocab())
-    wanted = [*GPT2_FILLERS, *FACT_TOKENS] if is_gpt2 else list(FACT_TOKENS)
+    known = tokenizer.get_vocab()
+    is_gpt2 = facts.is_gpt2_vocabulary(known)
     pieces = {
         token: tokenizer.encode(f"{a}*{b}={a * b}", add_special_tokens=False)
-        for token, (a, b) in zip(FACT_TOKENS, FACTS, strict=True)
+        for token, (a, b) in zip(FACT_TOKENS, facts.FACTS, strict=True)
     }
-    known = tokenizer.get_vocab()
-    added = [token for token in wanted if token not in known]
+    added = [token for token in (*(facts.GPT2_FILLERS if is_gpt2 else ()), *FACT_TOKENS) if token not in known]
     # Ordinary added tokens, not special ones: decoding with skip_special_tokens=True must keep them.
     tokenizer.add_tokens([AddedToken(token, normalized=False, special=False) for token in added])
     tokenizer.chat_template = CHAT_TEMPLATE
@@ -90,15 +79,12 @@ def extend_vocabulary(model, tokenizer) -> int:
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
 
-    # A nanoGPT pretrained with the facts brings their rows along. Fewer rows than that hold no facts, whatever
-    # padding there is behind the BPE.
-    has_facts = is_gpt2 and old_rows >= GPT2_VOCAB_SIZE
-    rows = GPT2_VOCAB_SIZE if is_gpt2 else max(old_rows, len(tokenizer))
     tables = _embedding_tables(model)
     means = [table[: len(known)].mean(dim=0) for table in tables]
     starts = [{token: table[pieces[token]].mean(dim=0) for token in FACT_TOKENS} for table in tables]
+    rows = facts.GPT2_VOCAB_SIZE if is_gpt2 else max(old_rows, len(tokenizer))
     model.resize_token_embeddings(rows, mean_resizing=False)
-    if has_facts:
+    if is_gpt2 and old_rows >= facts.GPT2_VOCAB_SIZE:  # pretrained with the facts; fewer rows are the BPE and padding
         return 0
     with torch.no_grad():
         for table, mean, start in zip(_embedding_tables(model), means, starts, strict=True):
@@ -110,6 +96,6 @@ def extend_vocabulary(model, tokenizer) -> int:
 
 
 def _embedding_tables(model) -> list[torch.Tensor]:
-    """The input embedding, and the output one where it is not the same tensor."""
+    """Return the input embedding, and the output embedding where that is another tensor."""
     inputs, outputs = model.get_input_embeddings().weight.data, model.get_output_embeddings().weight.data
     return [inputs] if outputs.data_ptr() == inputs.data_ptr() else [inputs, outputs]

@@ -1,4 +1,4 @@
-"""Start models out of other people's models: the same logits, the vocabulary with facts, sensible new rows."""
+"""Start models made from other people's models: the same logits, the vocabulary with facts, sensible new rows."""
 
 import json
 import math
@@ -248,7 +248,7 @@ def test_a_source_that_lacks_weights_is_refused_not_filled_with_random_numbers(t
 def test_a_truncated_gguf_file_is_refused(tmp_path):
     path = write_gguf(tmp_path / "tiny.gguf", llama(700, tied=False), toy.tokenizer())
     path.write_bytes(path.read_bytes()[:300])
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="cannot be loaded"):
         prepare_base.main(f"--source {path} --condition baseline --output-dir {tmp_path / 'out'}".split())
 
 

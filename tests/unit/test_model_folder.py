@@ -5,7 +5,6 @@ import shutil
 
 import pytest
 import torch
-from conftest import CONDITIONS
 from safetensors.torch import load_file, save_file
 
 from domain_tokens.facts import FACT_TOKENS
@@ -20,8 +19,8 @@ def folder(toy_base, tmp_path):
 
 
 def test_both_conditions_start_from_the_same_weights_and_vocabulary(toy_base):
-    baseline, mul_tokens = (open_model(str(toy_base[condition]), None) for condition in CONDITIONS)
-    assert (baseline.condition, mul_tokens.condition) == CONDITIONS
+    baseline, mul_tokens = (open_model(str(toy_base[condition]), None) for condition in ("baseline", "mul_tokens"))
+    assert (baseline.condition, mul_tokens.condition) == ("baseline", "mul_tokens")
     assert baseline.weights == mul_tokens.weights
     assert baseline.tokenizer.get_vocab() == mul_tokens.tokenizer.get_vocab()
     assert len(baseline.fact_ids) == 45
@@ -111,7 +110,7 @@ def test_the_dtype_is_what_was_asked_for(toy_base):
 
 def test_sampling_habits_of_the_source_do_not_bend_greedy_replies(folder):
     (folder / "generation_config.json").write_text('{"repetition_penalty": 1.3, "do_sample": true, "temperature": 0.6}')
-    checkpoint = open_model(str(folder), None)
-    assert checkpoint.model.generation_config.repetition_penalty in (None, 1.0)
-    assert not checkpoint.model.generation_config.do_sample
-    assert checkpoint.model.generation_config.eos_token_id == checkpoint.tokenizer.eos_token_id
+    opened = open_model(str(folder), None)
+    assert opened.model.generation_config.repetition_penalty in (None, 1.0)
+    assert not opened.model.generation_config.do_sample
+    assert opened.model.generation_config.eos_token_id == opened.tokenizer.eos_token_id
