@@ -10,19 +10,20 @@ Example:
 import argparse
 from pathlib import Path
 
+from domain_tokens.comparison.formats import accuracy, detectable, p_value, percent, points, short_verdict
+from domain_tokens.conditions import CONDITIONS
 from domain_tokens.runs.command import CommandParser, run
 from domain_tokens.runs.terminal import aligned
-
-COLUMNS = (
-    "measure", "questions", "baseline", "mul_tokens", "difference", "95% interval", "p", "detectable", "verdict",
-)  # fmt: skip
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = CommandParser(__doc__)
-    for condition in ("baseline", "mul-tokens"):
-        meaning = f"evaluation folder of the {condition.replace('-', '_')} model; of each seed's, in order"
-        parser.add_argument(f"--{condition}-dir", nargs="+", required=True, metavar="DIR", help=meaning)
+    for condition in CONDITIONS:
+        flag, meaning = (
+            condition.replace("_", "-"),
+            f"evaluation folder of the {condition} model; of each seed, in order",
+        )
+        parser.add_argument(f"--{flag}-dir", nargs="+", required=True, metavar="DIR", help=meaning)
     parser.add_argument("--output-path", required=True, help="JSON file to write; the plots go beside it")
     parser.add_argument("--seed", type=int, default=42, help="draws the bootstrap's resamples (default: 42)")
     return parser.parse(argv)
@@ -30,7 +31,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    from domain_tokens.comparison.compare import compare_evaluations, headline, mul_tables_by_condition, token_usage
+    from domain_tokens.comparison.compare import compare_evaluations, headline, mul_tables, token_usage
     from domain_tokens.comparison.figures import accuracy_figure, mul_table_figure, save_figure
     from domain_tokens.comparison.reading import read_runs
     from domain_tokens.runs.files import shown_path, write_json
@@ -39,80 +40,58 @@ def main(argv: list[str] | None = None) -> None:
     from domain_tokens.runs.provenance import environment
 
     output = output_file(args.output_path)
-    folders = {"baseline": args.baseline_dir, "mul_tokens": args.mul_tokens_dir}
-    runs = read_runs(*([Path(folder) for folder in side] for side in folders.values()))
-    rows = compare_evaluations(runs, args.seed)
-    usage = token_usage(runs)
-    first = next(iter(runs.values())).baseline[0]
+    folders = {condition: [Path(folder) for folder in getattr(args, f"{condition}_dir")] for condition in CONDITIONS}
+    runs = read_runs(folders)
+    rows, usage = compare_evaluations(runs, args.seed), token_usage(runs)
+    first_group = next(iter(next(iter(runs.values())).values()))
 
-    plots = [save_figure(accuracy_figure(rows), output.with_name(f"{output.stem}_accuracy.png"))]
+    plots = [save_figure(accuracy_figure(rows, list(folders)), output.with_name(f"{output.stem}_accuracy.png"))]
     if PROBES_EVAL in runs:
-        tables = mul_tables_by_condition(runs[PROBES_EVAL])
-        plots.append(save_figure(mul_table_figure(tables), output.with_name(f"{output.stem}_mul_table.png")))
-    write_json(
-        output,
-        {
-            "eval_version": first.results.get("eval_version"),  # of what is compared, all the same
-            "seed": args.seed,
-            "seeds": [run.seed for run in next(iter(runs.values())).baseline],
-            "baseline_dirs": [shown_path(folder) for folder in args.baseline_dir],
-            "mul_tokens_dirs": [shown_path(folder) for folder in args.mul_tokens_dir],
-            "rows": rows,
-            "token_usage": usage,
-            "plots": [plot.name for plot in plots],
-            "environment": environment("cpu"),
-        },
-    )
-    print(_table(rows))
-    print()
-    print(headline(rows[0]))
-    print()
-    print(_usage_table(usage))
-    print()
+        figure = mul_table_figure(mul_tables(runs[PROBES_EVAL]))
+        plots.append(save_figure(figure, output.with_name(f"{output.stem}_mul_table.png")))
+    comparison = {
+        "eval_version": first_group[0].results.get("eval_version"),  # the same in all that is compared
+        "seed": args.seed,
+        "seeds": [evaluation.seed for evaluation in first_group],
+        **{f"{condition}_dirs": [shown_path(folder) for folder in group] for condition, group in folders.items()},
+        "rows": rows,
+        "token_usage": usage,
+        "plots": [plot.name for plot in plots],
+        "environment": environment("cpu"),
+    }
+    write_json(output, comparison)
+    print(_comparison_table(rows, *folders), headline(rows[0], *folders), _usage_table(usage), sep="\n\n", end="\n\n")
     for path in (output, *plots):
         print(f"wrote {path}")
 
 
-def _table(rows: list[dict]) -> str:
-    cells = [COLUMNS]
+def _comparison_table(rows: list[dict], reference: str, other: str) -> str:
+    header = "measure", "questions", reference, other, "difference", "95% interval", "p", "detectable", "verdict"
+    cells = [header]
     for row in rows:
-        low, high = row["interval"]
-        p = _p(row["holm_p"]) + "*" if "holm_p" in row else _p(row["mcnemar_p"]) + " "
-        detectable = row["detectable_difference"]
-        cells.append(
-            (
-                row["name"], str(row["questions"]), _accuracy(row["baseline"]), _accuracy(row["mul_tokens"]),
-                f"{100 * row['difference']:+.1f}", f"[{100 * low:+.1f}, {100 * high:+.1f}]", p,
-                "-" if detectable is None else f"{100 * detectable:.1f}", row["verdict"].partition(";")[0],
-            )
-        )  # fmt: skip
-    notes = [
-        "Differences in percentage points, mul_tokens minus baseline, paired by question; p: McNemar's exact test",
-        "(*: Holm's correction for three categories); detectable: what these questions show in 4 of 5 runs.",
-    ]
-    if seeds := len(rows[0]["baseline"]["by_seed"]) - 1:
-        notes.append(
-            f"Accuracies are means ± standard deviations over {seeds + 1} seeds; the interval covers seeds too."
-        )
-    return "\n".join([aligned(cells, left=(0, 8)), "", *notes])
-
-
-def _p(p: float) -> str:
-    return "<0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def _accuracy(side: dict) -> str:
-    spread = "" if side["std_over_seeds"] is None else f" ± {100 * side['std_over_seeds']:.1f}"
-    return f"{side['accuracy']:.1%}{spread}"
+        low, high = map(points, row["interval"])
+        p = p_value(row)
+        cells.append((
+            row["name"], str(row["questions"]), accuracy(row[reference]), accuracy(row[other]),
+            points(row["difference"]), f"[{low}, {high}]", p if p.endswith("*") else f"{p} ", detectable(row),
+            short_verdict(row),
+        ))  # fmt: skip
+    notes = (
+        f"Differences in percentage points, {other} minus {reference}, paired by question; p: McNemar's exact test\n"
+        "(*: Holm's correction for three categories); detectable: what these questions show in 4 of 5 runs."
+    )
+    if (seeds := len(rows[0][reference]["by_seed"])) > 1:
+        notes += f"\nAccuracies are means ± standard deviations over {seeds} seeds; the interval covers seeds too."
+    return f"{aligned(cells, left=(0, 8))}\n\n{notes}"
 
 
 def _usage_table(usage: dict) -> str:
     cells = [("replies", "condition", "tokens each", "facts each", "facts in all", "ended by end-of-text")]
-    for name, conditions in usage.items():
-        for condition, figures in conditions.items():
+    for name, groups in usage.items():
+        for label, figures in groups.items():
             tokens, facts = f"{figures['avg_response_tokens']:.1f}", f"{figures['mul_tokens_per_response']:.2f}"
-            in_all, finished = str(figures["mul_token_count"]), f"{figures['finished_rate']:.1%}"
-            cells.append((name, condition, tokens, facts, in_all, finished))
+            in_all, finished = str(figures["mul_token_count"]), percent(figures["finished_rate"])
+            cells.append((name, label, tokens, facts, in_all, finished))
     return aligned(cells, left=(0, 1))
 
 

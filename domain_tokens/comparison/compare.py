@@ -1,86 +1,98 @@
-"""The two conditions' evaluations side by side: what the difference is and whether it means anything.
+"""The comparison of two groups of evaluations: accuracies, their difference, and whether it means anything.
 
-One run of each condition, or several of different seeds. Right answers are matrices, seeds × questions, of 0 and 1;
-what is judged is their difference, mul_tokens minus baseline, paired by seed and by question.
+Right answers are matrices of 0 and 1, seeds × questions. Differences are paired by seed and by question.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from domain_tokens.comparison.reading import Evaluation, Predictions, Runs
-from domain_tokens.comparison.statistics import (
-    accuracy_interval,
-    cohens_h,
-    detectable_difference,
-    mcnemar_p,
-    mean_interval,
-)
-from domain_tokens.conditions import CONDITIONS
+from domain_tokens.comparison import statistics
+from domain_tokens.comparison.formats import EVALUATION_NAMES, interval, percent, points
+from domain_tokens.comparison.reading import Evaluation, Runs
 from domain_tokens.evaluation.questions import PROBE_COUNTS
 from domain_tokens.evaluation.scores import metrics, mul_table
 from domain_tokens.runs.names import GSM8K_EVAL, PROBES_EVAL
 
 NO_DIFFERENCE = "no difference shown"
 ALPHA = 0.05
+BOOTSTRAP_SEED = 42
+
+Row = dict[str, Any]  # one measure, as comparison.json holds it
 
 
-def compare_evaluations(runs: dict[str, Runs], seed: int) -> list[dict[str, Any]]:
-    """One row a measure: GSM8K, strict GSM8K, all probes and each category of them. seed: of the bootstrap."""
+def compare_evaluations(runs: Mapping[str, Runs], seed: int = BOOTSTRAP_SEED) -> list[Row]:
+    """Return a row for each measure: GSM8K, strict GSM8K, all probes and each category of them.
+
+    runs: by evaluation. The first of the two groups is the reference. seed: of the bootstrap.
+    """
     rows = []
-    if GSM8K_EVAL in runs:
-        rows.append(_compare("GSM8K", runs[GSM8K_EVAL], seed))
-        rows.append(_compare("GSM8K, strict", runs[GSM8K_EVAL], seed, key="correct_strict"))
-    if PROBES_EVAL in runs:
-        rows.append(_compare("probes", runs[PROBES_EVAL], seed))
-        categories = [_compare(f"probes: {name}", runs[PROBES_EVAL], seed, category=name) for name in PROBE_COUNTS]
-        _correct_for_several(categories)
-        rows += categories
+    for evaluation, groups in runs.items():
+        name = EVALUATION_NAMES[evaluation]
+        rows.append(_compare(name, groups, seed))
+        if evaluation == GSM8K_EVAL:
+            rows.append(_compare(f"{name}, strict", groups, seed, key="correct_strict"))
+        elif evaluation == PROBES_EVAL:
+            categories = [_compare(f"{name}: {each}", groups, seed, category=each) for each in PROBE_COUNTS]
+            for row, p in zip(categories, statistics.holm_p([row["mcnemar_p"] for row in categories]), strict=True):
+                row["holm_p"] = p
+            rows += categories
     for row in rows:
-        row["verdict"] = verdict(row)
+        row["verdict"] = _verdict(row, *next(iter(runs.values())))
     return rows
 
 
-def token_usage(runs: dict[str, Runs]) -> dict[str, Any]:
-    """How long replies are and how many facts they hold, over all seeds, by evaluation and condition."""
+def token_usage(runs: Mapping[str, Runs]) -> dict[str, Any]:
+    """Return by evaluation and group how long replies are and how many facts they hold, over all seeds."""
     keys = ("mul_token_count", "mul_tokens_per_response", "avg_response_tokens", "finished_rate")
     usage: dict[str, Any] = {}
-    for name, both in runs.items():
-        pooled = {condition: metrics(_pooled(both.of(condition))) for condition in CONDITIONS}
-        usage[name] = {condition: {key: pooled[condition][key] for key in keys} for condition in CONDITIONS}
+    for name, groups in runs.items():
+        pooled = {
+            label: metrics([row for evaluation in group for row in evaluation.predictions])
+            for label, group in groups.items()
+        }
+        usage[name] = {label: {key: figures[key] for key in keys} for label, figures in pooled.items()}
     return usage
 
 
-def _pooled(evaluations: list[Evaluation]) -> Predictions:
-    return [row for evaluation in evaluations for row in evaluation.predictions]
+def headline(row: Row, reference: str, other: str) -> str:
+    """Return one measure in a sentence."""
+    accuracies = ", ".join(f"{label} {percent(row[label]['accuracy'])}" for label in (other, reference))
+    difference = f"difference {points(row['difference'])} points, 95% interval {interval(row)}"
+    return f"{row['name']}: {row['verdict']} ({accuracies}; {difference})"
 
 
-def right_answers(evaluations: list[Evaluation], key: str = "correct", category: str | None = None) -> np.ndarray:
-    """Seeds × questions, 1 where the answer is right."""
+def mul_tables(groups: Runs) -> dict[str, np.ndarray]:
+    """Return by group 9×9, row a-1, column b-1: the share of seeds that answered `a times b` right; NaN: not asked."""
+    return {
+        label: np.array([mul_table(evaluation.predictions) for evaluation in group], dtype=float).mean(axis=0)
+        for label, group in groups.items()
+    }
+
+
+def _right_answers(group: list[Evaluation], key: str, category: str | None) -> np.ndarray:
+    """Return seeds × questions, 1 where the answer is right. category: of the questions; None for all."""
     return np.array(
-        [
-            [row[key] for row in evaluation.predictions if category is None or row["category"] == category]
-            for evaluation in evaluations
-        ],
-        dtype=int,
+        [[row[key] for row in each.predictions if category in (None, row.get("category"))] for each in group], dtype=int
     )
 
 
-def _compare(name: str, runs: Runs, seed: int, key: str = "correct", category: str | None = None) -> dict[str, Any]:
-    a, b = (right_answers(runs.of(condition), key, category) for condition in CONDITIONS)
-    only_baseline, only_mul_tokens = int((a > b).sum()), int((b > a).sum())
+def _compare(name: str, groups: Runs, seed: int, key: str = "correct", category: str | None = None) -> Row:
+    (reference, a), (other, b) = ((label, _right_answers(group, key, category)) for label, group in groups.items())
+    only_reference, only_other = int((a > b).sum()), int((b > a).sum())
     return {
         "name": name,
         "questions": a.shape[1],
-        "baseline": _accuracy(a, seed),
-        "mul_tokens": _accuracy(b, seed),
+        reference: _accuracy(a, seed),
+        other: _accuracy(b, seed),
         "difference": float((b - a).mean()),
-        "interval": list(mean_interval(b - a, seed)),
-        "only_baseline_right": only_baseline,
-        "only_mul_tokens_right": only_mul_tokens,
-        "mcnemar_p": mcnemar_p(only_baseline, only_mul_tokens),
-        "cohens_h": cohens_h(b.mean(), a.mean()),
-        "detectable_difference": detectable_difference(a, b),
+        "interval": list(statistics.mean_interval(b - a, seed)),
+        f"only_{reference}_right": only_reference,
+        f"only_{other}_right": only_other,
+        "mcnemar_p": statistics.mcnemar_p(only_reference, only_other),
+        "cohens_h": statistics.cohens_h(b.mean(), a.mean()),
+        "detectable_difference": statistics.detectable_difference(a, b),
     }
 
 
@@ -89,48 +101,20 @@ def _accuracy(right: np.ndarray, seed: int) -> dict[str, Any]:
     return {
         "correct": int(right.sum()),
         "accuracy": float(right.mean()),
-        "interval": list(accuracy_interval(right, seed)),
+        "interval": list(statistics.accuracy_interval(right, seed)),
         "by_seed": by_seed.tolist(),
         "std_over_seeds": float(by_seed.std(ddof=1)) if len(by_seed) > 1 else None,
     }
 
 
-def _correct_for_several(rows: list[dict[str, Any]]) -> None:
-    """Holm's correction (Holm 1979): of three categories one is easily below 0.05 by chance."""
-    from statsmodels.stats.multitest import multipletests  # takes a second to import
+def _verdict(row: Row, reference: str, other: str) -> str:
+    """Claim a difference only where the interval leaves out 0 and the exact test agrees.
 
-    adjusted = multipletests([row["mcnemar_p"] for row in rows], alpha=ALPHA, method="holm")[1]
-    for row, p in zip(rows, adjusted, strict=True):
-        row["holm_p"] = float(p)
-
-
-def verdict(row: dict[str, Any]) -> str:
-    """A difference is claimed only where the interval leaves out 0 and the exact test agrees.
-
-    With a handful of discordant questions the bootstrap alone is too sure of itself; the exact test knows nothing of
-    seeds.
+    The bootstrap alone is too sure of itself with a handful of discordant questions, and the exact test ignores seeds.
     """
     low, high = row["interval"]
     if not low <= 0 <= high and row.get("holm_p", row["mcnemar_p"]) < ALPHA:
-        return "mul_tokens better" if low > 0 else "baseline better"
-    detectable = row["detectable_difference"]
-    if detectable is None:
+        return f"{other if low > 0 else reference} better"
+    if (detectable := row["detectable_difference"]) is None:
         return f"{NO_DIFFERENCE}; a run like this could not have seen any"
     return f"{NO_DIFFERENCE}; this run could have seen a difference of {100 * detectable:.1f} points"
-
-
-def headline(row: dict[str, Any]) -> str:
-    """One measure in a sentence."""
-    low, high = row["interval"]
-    accuracies = f"mul_tokens {row['mul_tokens']['accuracy']:.1%}, baseline {row['baseline']['accuracy']:.1%}"
-    difference = f"difference {100 * row['difference']:+.1f} points, 95% interval {100 * low:+.1f} to {100 * high:+.1f}"
-    return f"{row['name']}: {row['verdict']} ({accuracies}; {difference})"
-
-
-def mul_tables_by_condition(runs: Runs) -> dict[str, np.ndarray]:
-    """By condition 9×9, row a-1, column b-1: the share of seeds that answered `a times b` right; NaN: not asked."""
-    tables = {}
-    for condition in CONDITIONS:
-        by_seed = [mul_table(evaluation.predictions) for evaluation in runs.of(condition)]
-        tables[condition] = np.array(by_seed, dtype=float).mean(axis=0)
-    return tables

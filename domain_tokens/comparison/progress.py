@@ -1,43 +1,29 @@
-"""How far an experiment has come, from what lies in its folders: stage × condition, one table a seed."""
+"""The progress of an experiment, from what lies in its folders: stage by condition, for each seed."""
 
 from pathlib import Path
 
+from domain_tokens.comparison.formats import EVALUATION_NAMES, STAGE_NAMES, percent
 from domain_tokens.conditions import CONDITIONS
+from domain_tokens.runs import names
 from domain_tokens.runs.files import read_json
-from domain_tokens.runs.names import (
-    EVALUATIONS,
-    SFT_STAGES,
-    UNFINISHED,
-    eval_folder,
-    is_experiment,
-    seed_folder,
-    seeds_below,
-    stage_folder,
-    unfinished_evaluation,
-)
 
-PENDING = "pending"
-
-_NAMES = {
-    "sft_tulu": "stage 1: Tulu", "sft_gsm8k": "stage 2: GSM8K", "gsm8k": "evaluation: GSM8K",
-    "arithmetic": "evaluation: probes",
-}  # fmt: skip
 _BEGIN, _END = "<!-- progress of {} -->", "<!-- end of progress -->"
 
 
 def progress_table(root: Path) -> list[tuple[str, ...]]:
-    """Header and rows: what, then for each condition `complete: …`, `running …` or `pending`."""
+    """Return header and rows: a stage or evaluation, and for each condition `complete: …`, `running …` or `pending`."""
     rows: list[tuple[str, ...]] = [("", *CONDITIONS)]
-    seeds = seeds_below(root)
-    roots = [root] if is_experiment(root) or not seeds else []
-    for each in [*roots, *(seed_folder(root, seed) for seed in seeds)]:
+    roots = [names.seed_folder(root, seed) for seed in names.seeds_below(root)]
+    if names.is_experiment(root) or not roots:
+        roots.insert(0, root)
+    for each in roots:
         seed = "" if each == root else f"{each.name.replace('_', ' ')}, "
-        for stage, results_name in SFT_STAGES.items():
-            folders = [stage_folder(each, stage, condition) for condition in CONDITIONS]
-            rows.append((seed + _NAMES[stage], *(_stage(folder, results_name) for folder in folders)))
-        for name in EVALUATIONS:
-            folders = [eval_folder(each, condition) for condition in CONDITIONS]
-            rows.append((seed + _NAMES[name], *(_evaluation(folder, name) for folder in folders)))
+        for stage, name in STAGE_NAMES.items():
+            folders = [names.stage_folder(each, stage, condition) for condition in CONDITIONS]
+            rows.append((seed + name, *(_stage(folder, names.SFT_STAGES[stage]) for folder in folders)))
+        for evaluation, name in EVALUATION_NAMES.items():
+            folders = [names.eval_folder(each, condition) for condition in CONDITIONS]
+            rows.append((f"{seed}evaluation: {name}", *(_evaluation(folder, evaluation) for folder in folders)))
     return rows
 
 
@@ -47,8 +33,8 @@ def _stage(folder: Path, results_name: str) -> str:
         if results["eval_loss"] is None:
             return f"complete: training loss {results['train_loss']:.4f}"
         return f"complete: validation loss {results['eval_loss']:.4f}"
-    if not (folder / UNFINISHED).is_file():
-        return PENDING
+    if not (folder / names.UNFINISHED).is_file():
+        return "pending"
     states = [read_json(path) for path in folder.glob("checkpoint-*/trainer_state.json")]
     if not states:
         return "running, no checkpoint yet"
@@ -57,11 +43,11 @@ def _stage(folder: Path, results_name: str) -> str:
 
 
 def _evaluation(folder: Path, name: str) -> str:
-    if (folder / EVALUATIONS[name]).is_file():
-        metrics = read_json(folder / EVALUATIONS[name])["metrics"]
-        return f"complete: {metrics['accuracy']:.1%} of {metrics['total']}"
-    if not (folder / unfinished_evaluation(name)).is_file():
-        return PENDING
+    if (folder / names.EVALUATIONS[name]).is_file():
+        metrics = read_json(folder / names.EVALUATIONS[name])["metrics"]
+        return f"complete: {percent(metrics['accuracy'])} of {metrics['total']}"
+    if not (folder / names.unfinished_evaluation(name)).is_file():
+        return "pending"
     answered = sum(path.read_bytes().count(b"\n") for path in folder.glob(f"{name}_unfinished-*.jsonl"))
     return f"running, {answered} answered"
 
@@ -72,7 +58,7 @@ def as_markdown(rows: list[tuple[str, ...]]) -> str:
 
 
 def put_into(note: str, root: str, markdown: str) -> str:
-    """The note with its block for `root` replaced, or put at its end. ValueError where a block has no end."""
+    """Return the note with its block for `root` replaced or added at its end. ValueError if the block has no end."""
     begin = _BEGIN.format(root)
     block = f"{begin}\n{markdown}\n{_END}"
     before, found, rest = note.partition(begin)
@@ -80,5 +66,5 @@ def put_into(note: str, root: str, markdown: str) -> str:
         return f"{note.rstrip()}\n\n{block}\n"
     _old, ended, after = rest.partition(_END)
     if not ended:
-        raise ValueError(f"a block that begins with {begin} and never ends; put {_END} behind it")
+        raise ValueError(f"a block that begins with {begin} and never ends; put {_END} after it")
     return f"{before}{block}{after}"

@@ -1,22 +1,15 @@
-"""The two conditions' evaluations side by side: what the difference is and whether it means anything.
+"""Evaluations read from their folders, and refused if they must not be compared."""
 
-One run of each condition, or several of different seeds. Right answers are matrices, seeds × questions, of 0 and 1;
-what is judged is their difference, mul_tokens minus baseline, paired by seed and by question.
-"""
-
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from domain_tokens.conditions import CONDITIONS
 from domain_tokens.evaluation.questions import PROBE_COUNTS
 from domain_tokens.evaluation.scores import metrics
 from domain_tokens.runs.errors import InputError
 from domain_tokens.runs.files import read_json, read_jsonl
-from domain_tokens.runs.names import GSM8K_EVAL, PROBES_EVAL
-
-Predictions = list[dict[str, Any]]
+from domain_tokens.runs.names import EVALUATIONS, PROBES_EVAL
 
 _PREDICTION_TYPES = {
     "id": str, "question": str, "correct": bool, "correct_strict": bool, "tokens": int,
@@ -26,50 +19,46 @@ _PREDICTION_TYPES = {
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One evaluation's results and its predictions, in the order of their ids."""
+    """The results of one evaluation and its predictions, in the order of their ids."""
 
     folder: Path
     results: dict[str, Any]
-    predictions: Predictions
+    predictions: list[dict[str, Any]]
 
     @property
     def seed(self) -> int | None:
-        """The seed that the model was last trained with; None where the results do not say."""
+        """The seed of the model's last training; None if the results do not say."""
         lineage = self.results.get("lineage")
         return lineage[-1].get("seed") if isinstance(lineage, list) and lineage else None
 
 
-@dataclass(frozen=True)
-class Runs:
-    """The same evaluation of both conditions' models, one of each for every seed, in the same order."""
-
-    baseline: list[Evaluation]
-    mul_tokens: list[Evaluation]
-
-    def of(self, condition: str) -> list[Evaluation]:
-        return getattr(self, condition)
+# One evaluation of several groups of models, by label. Groups have an evaluation for each seed, in the same order.
+Runs = dict[str, list[Evaluation]]
 
 
-def read_runs(baseline_dirs: Sequence[Path], mul_tokens_dirs: Sequence[Path]) -> dict[str, Runs]:
-    """The evaluations that all folders hold, by name. InputError where they must not be compared."""
-    if len(baseline_dirs) != len(mul_tokens_dirs):
-        raise InputError(
-            f"{len(baseline_dirs)} baseline folders against {len(mul_tokens_dirs)} of mul_tokens; give one of each for "
-            "every seed"
-        )
-    folders = {"baseline": baseline_dirs, "mul_tokens": mul_tokens_dirs}
-    everything = [*baseline_dirs, *mul_tokens_dirs]
+def read_runs(folders: Mapping[str, Sequence[Path]]) -> dict[str, Runs]:
+    """Return by name the evaluations that all folders hold. InputError if they must not be compared.
+
+    folders: by condition, one of each for every seed.
+    """
+    (first, of_first), *others = folders.items()
+    for condition, of_condition in others:
+        if len(of_condition) != len(of_first):
+            raise InputError(
+                f"{len(of_first)} {first} folders against {len(of_condition)} of {condition}; give one of each for "
+                "every seed"
+            )
+    everything = [folder for group in folders.values() for folder in group]
     runs = {}
-    for name in (GSM8K_EVAL, PROBES_EVAL):
-        complete = [folder for folder in everything if (folder / f"{name}_results.json").is_file()]
+    for name, results_name in EVALUATIONS.items():
+        complete = [folder for folder in everything if (folder / results_name).is_file()]
         if not complete:
             continue
-        if len(complete) < len(everything):
-            lacking = next(folder for folder in everything if folder not in complete)
-            raise InputError(f"{lacking} has no {name}_results.json, {complete[0]} has; run that evaluation too")
-        runs[name] = Runs(
-            *([_read(folder, name, condition) for folder in folders[condition]] for condition in CONDITIONS)
-        )
+        if lacking := [folder for folder in everything if folder not in complete]:
+            raise InputError(f"{lacking[0]} has no {results_name}, {complete[0]} has; run that evaluation too")
+        runs[name] = {
+            condition: [_read(folder, name, condition) for folder in group] for condition, group in folders.items()
+        }
         _check_alike(name, runs[name])
     if not runs:
         raise InputError(
@@ -79,13 +68,13 @@ def read_runs(baseline_dirs: Sequence[Path], mul_tokens_dirs: Sequence[Path]) ->
 
 
 def _read(folder: Path, name: str, condition: str) -> Evaluation:
-    results = read_json(folder / f"{name}_results.json")
+    results = read_json(folder / EVALUATIONS[name])
     if results.get("condition") != condition:
         raise InputError(
             f"{folder} holds a {results.get('condition')} evaluation, expected {condition}; check the two folders"
         )
     if not isinstance(results.get("config"), dict):
-        raise InputError(f"{folder / name}_results.json has no config; run the evaluation again with --overwrite")
+        raise InputError(f"{folder / EVALUATIONS[name]} has no config; run the evaluation again with --overwrite")
     path = folder / f"{name}_predictions.jsonl"
     if not path.is_file():
         raise InputError(f"{path} is missing; run the evaluation again with --overwrite")
@@ -105,46 +94,46 @@ def _read(folder: Path, name: str, condition: str) -> Evaluation:
     return Evaluation(folder, results, sorted(predictions, key=lambda row: row["id"]))
 
 
-def _check_alike(name: str, runs: Runs) -> None:
-    first, *others = [*runs.baseline, *runs.mul_tokens]
+def _check_alike(name: str, groups: Runs) -> None:
+    first, *others = [evaluation for group in groups.values() for evaluation in group]
     for other in others:
-        versions = first.results.get("eval_version"), other.results.get("eval_version")
-        if versions[0] != versions[1]:
-            raise InputError(
-                f"{name}: eval_version {versions[0]} against {versions[1]} in {other.folder}; run the older one again"
-            )
-        for key in ("max_new_tokens", "dtype"):  # what can change a reply to the same question
-            values = [evaluation.results.get("config", {}).get(key) for evaluation in (first, other)]
-            if values[0] != values[1]:
+        for key, found, expected, advice in (
+            ("eval_version", first.results, other.results, "run the older one again"),
+            # what can change a reply to the same question
+            ("max_new_tokens", first.results["config"], other.results["config"], "run one of them again"),
+            ("dtype", first.results["config"], other.results["config"], "run one of them again"),
+        ):
+            if found.get(key) != expected.get(key):
                 raise InputError(
-                    f"{name}: {key} {values[0]} against {values[1]} in {other.folder}; run one of them again"
+                    f"{name}: {key} {found.get(key)} against {expected.get(key)} in {other.folder}; {advice}"
                 )
         if differing := len(_asked(first) ^ _asked(other)):
             raise InputError(
                 f"{name}: {first.folder} and {other.folder} hold different questions ({differing} without a partner); "
                 "ask both the same"
             )
-    if len(runs.baseline) > 1:
-        _check_seeds(name, runs)
+    if len(next(iter(groups.values()))) > 1:
+        _check_seeds(name, groups)
 
 
-def _check_seeds(name: str, runs: Runs) -> None:
-    """One model counted twice would look like certainty."""
-    for evaluations in (runs.baseline, runs.mul_tokens):
+def _check_seeds(name: str, groups: Runs) -> None:
+    """Refuse a model that counts twice, which would look like certainty, and seeds in different orders."""
+    for group in groups.values():
         seen: dict[str, Path] = {}
-        for evaluation in evaluations:
+        for evaluation in group:
             model = str(evaluation.results.get("weights") or evaluation.folder.resolve())
             if model in seen:
                 raise InputError(
                     f"{name}: {seen[model]} and {evaluation.folder} are of the same model; give each seed's folder once"
                 )
             seen[model] = evaluation.folder
-    for pair in zip(runs.baseline, runs.mul_tokens, strict=True):
-        if pair[0].seed != pair[1].seed:
-            raise InputError(
-                f"{name}: {pair[0].folder} is of seed {pair[0].seed}, {pair[1].folder} of seed {pair[1].seed}; give "
-                "both conditions' folders in the same order of seeds"
-            )
+    for first, *others in zip(*groups.values(), strict=True):
+        for other in others:
+            if first.seed != other.seed:
+                raise InputError(
+                    f"{name}: {first.folder} is of seed {first.seed}, {other.folder} of seed {other.seed}; give "
+                    "both conditions' folders in the same order of seeds"
+                )
 
 
 def _asked(evaluation: Evaluation) -> set[tuple[Any, ...]]:

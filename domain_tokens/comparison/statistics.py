@@ -1,6 +1,6 @@
-"""How sure one can be of a mean over seeds and questions. Matrices are seeds × questions."""
+"""Intervals, p-values, effect sizes and power of means over seeds and questions. Matrices are seeds × questions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,16 +13,17 @@ RESAMPLES = 10_000
 
 
 def mean_interval(values: np.ndarray, seed: int) -> tuple[float, float]:
-    """95% interval of the mean that accounts for both questions and seeds: a hierarchical bootstrap.
+    """Return the 95% interval of the mean over both questions and seeds, from a hierarchical bootstrap.
 
     Questions are resampled with replacement, each with all its seeds (percentile bootstrap, Efron & Tibshirani 1993,
-    ch. 13). Where seeds differ by more than chance among their questions explains (mean squares of a two-way layout,
-    Searle, Casella & McCulloch 1992, ch. 4), that chance leaves the questions' spread, and each resample's mean gets a
-    draw of the seeds' own: Student's t with seeds - 1 degrees of freedom, since few seeds say little about it.
-    Resampling the seeds themselves would count chance twice and, of three seeds, a third of their spread not at all.
+    ch. 13). Seeds may differ by more than chance among their questions explains (mean squares of a two-way layout,
+    Searle, Casella & McCulloch 1992, ch. 4). Then that chance is taken out of the questions' spread, and each
+    resampled mean gets a draw of the seeds' own spread: Student's t with seeds - 1 degrees of freedom, since few seeds
+    say little about their spread. Resampling the seeds themselves would count chance twice, and would miss a third of
+    the spread of three seeds.
 
-    With one seed, or seeds that agree, this is the plain bootstrap; where questions do not differ beyond chance, it is
-    Student's interval over the seeds' means.
+    With one seed, or with seeds that agree, this is the plain bootstrap. With questions that do not differ beyond
+    chance, it is Student's interval over the seeds' means.
 
     values: paired differences (-1, 0, 1) or right answers (0, 1). seed: of the resampling.
     """
@@ -38,7 +39,7 @@ def mean_interval(values: np.ndarray, seed: int) -> tuple[float, float]:
 
 
 def accuracy_interval(right: np.ndarray, seed: int) -> tuple[float, float]:
-    """95% interval of an accuracy: Wilson's for one seed, `mean_interval` within 0 and 1 for several."""
+    """Return the 95% interval of an accuracy: Wilson's for one seed, `mean_interval` within 0 and 1 for several."""
     if len(right) == 1:
         wilson = stats.binomtest(int(right.sum()), right.size).proportion_ci(CONFIDENCE, method="wilson")
         return float(wilson.low), float(wilson.high)
@@ -46,21 +47,31 @@ def accuracy_interval(right: np.ndarray, seed: int) -> tuple[float, float]:
     return max(0.0, low), min(1.0, high)
 
 
-def mcnemar_p(only_baseline: int, only_mul_tokens: int) -> float:
-    """McNemar's exact test: are the questions only one side got right split evenly? (Two-sided binomial.)"""
-    discordant = only_baseline + only_mul_tokens
-    return float(stats.binomtest(only_mul_tokens, discordant).pvalue) if discordant else 1.0
+def mcnemar_p(only_a: int, only_b: int) -> float:
+    """Return the p-value of McNemar's test (1947) in its exact form, a two-sided binomial test.
+
+    only_a, only_b: the number of questions that only one side has right.
+    """
+    discordant = only_a + only_b
+    return float(stats.binomtest(only_b, discordant).pvalue) if discordant else 1.0
+
+
+def holm_p(p_values: Sequence[float]) -> list[float]:
+    """Return p-values corrected for being several (Holm 1979): of three, one is easily below 0.05 by chance."""
+    from statsmodels.stats.multitest import multipletests  # takes a second to import
+
+    return multipletests(p_values, method="holm")[1].tolist()
 
 
 def cohens_h(a: float, b: float) -> float:
-    """Effect size of two proportions, 2·asin√a - 2·asin√b: 0.2 is small, 0.5 medium, 0.8 large (Cohen 1988, ch. 6)."""
+    """Return the effect size of two proportions, 2·asin√a - 2·asin√b: small is 0.2, large 0.8 (Cohen 1988, ch. 6)."""
     return float(2 * np.arcsin(np.sqrt(a)) - 2 * np.arcsin(np.sqrt(b)))
 
 
 def detectable_difference(a: np.ndarray, b: np.ndarray) -> float | None:
-    """The smallest true difference in accuracy that runs like these find with 80% power; None if they never would.
+    """Return the smallest true difference in accuracy that runs like these find with 80% power; None if there is none.
 
-    A difference is found where both the interval and McNemar's test say so, so it is the larger of what either needs.
+    A difference is found if both the interval and McNemar's test show it, so the larger of what the two need counts.
     a, b: right answers (0, 1) of either side.
     """
     discordant = float(np.mean(a != b))
@@ -88,17 +99,17 @@ def _resampled_means(values: np.ndarray, rng: np.random.Generator) -> np.ndarray
 
 
 def _seed_effects(seeds: int, rng: np.random.Generator, count: int) -> np.ndarray:
-    """Evenly spread draws of Student's t, in random order: so few real draws would make its tails a matter of luck."""
+    """Return evenly spread quantiles of Student's t in random order: real draws would leave its tails to luck."""
     return rng.permutation(stats.t.ppf((np.arange(count) + 0.5) / count, seeds - 1))
 
 
 @dataclass(frozen=True)
 class _Spread:
-    """Variances of the mean over all: as the questions show it, as the seeds do, and what chance is in either."""
+    """Variances of the overall mean, as estimated from the questions, from the seeds, and from chance alone."""
 
     questions: float
     seeds: float
-    chance: float  # of seed and question together
+    chance: float  # the interaction of seed and question; contained in both of the others
     count: int  # of seeds
 
     @classmethod
@@ -112,7 +123,7 @@ class _Spread:
         return cls(of_questions, float(values.mean(axis=1).var(ddof=1)) / seeds, chance, seeds)
 
     def parts(self, seen: float | np.ndarray) -> tuple[Any, Any]:
-        """Variances that questions and seeds contribute to the interval, where seeds show the variance `seen`."""
+        """Return the variances that questions and seeds add to the interval if the seeds show the variance `seen`."""
         differ = seen > self.chance
         return np.where(differ, max(0.0, self.questions - self.chance), self.questions), np.where(differ, seen, 0.0)
 
@@ -121,11 +132,11 @@ class _Spread:
 
 
 def _interval_power(values: np.ndarray) -> Callable[[float, float], float]:
-    """The chance that `interval` leaves out 0, by the true difference and how much more variance comes with it.
+    """Return a function of the true difference and a factor of the variance: the chance that the interval excludes 0.
 
-    The mean is normal with the variance that questions and seeds show. What seeds would show in another run, and with
-    it the interval's width, is taken over its distribution, a scaled chi-square; what these seeds show is read as that
-    distribution's median, so that the answer is as often too large as too small.
+    The mean is taken as normal, with the variance that questions and seeds show. The variance that other seeds would
+    show, and so the interval's width, follows a scaled chi-square distribution. The variance of these seeds is read as
+    the median of that distribution, so that the answer is too large as often as too small.
     """
     observed = _Spread.of(values)
     normal = stats.norm.ppf((np.arange(2000) + 0.5) / 2000)
@@ -150,16 +161,17 @@ def _interval_power(values: np.ndarray) -> Callable[[float, float], float]:
 
 
 def _mcnemar_power(delta: float, pairs: int, discordant: float) -> float:
-    """The chance that the exact test finds a difference of `delta` where that share of the pairs is discordant."""
+    """Return the chance that the exact test finds a difference of `delta`. discordant: the share of such pairs."""
     low, high = stats.binom.ppf([1e-6, 1 - 1e-6], pairs, discordant)
     counts = np.arange(low, high + 1)
-    # The smallest number of pairs in favour, of so many discordant ones, that is significant.
+    # The smallest number of pairs in favour that is significant, for each number of discordant pairs.
     needed = stats.binom.isf((1 - CONFIDENCE) / 2, counts, 0.5) + 1
     found = stats.binom.sf(needed - 1, counts, (1 + delta / discordant) / 2)
     return float((stats.binom.pmf(counts, pairs, discordant) * found).sum())
 
 
 def _smallest(power: Callable[[float], float]) -> float | None:
+    """Return the smallest difference that is found with 80% power."""
     if power(1.0) < POWER:
         return None
     return float(optimize.brentq(lambda delta: power(delta) - POWER, 1e-9, 1.0, xtol=1e-5))

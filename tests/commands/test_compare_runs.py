@@ -8,7 +8,6 @@ import pytest
 from conftest import write_jsonl
 from scipy import stats
 
-from domain_tokens.comparison.compare import _correct_for_several
 from domain_tokens.evaluation.questions import make_probes
 from domain_tokens.evaluation.scores import metrics, mul_table
 from domain_tokens.runs.errors import InputError
@@ -222,10 +221,3 @@ def test_probes_are_compared_by_category_and_drawn_as_maps(tmp_path, capsys):
     for name in result["plots"]:
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
     assert "probes: mul_table" in capsys.readouterr().out
-
-
-def test_categories_are_corrected_for_being_several():
-    rows = [{"mcnemar_p": p} for p in (0.04, 0.01, 0.03)]
-    _correct_for_several(rows)
-    # Holm 1979: sorted 0.01·3, 0.03·2, 0.04·1, none smaller than the one before
-    assert [row["holm_p"] for row in rows] == pytest.approx([0.06, 0.03, 0.06])

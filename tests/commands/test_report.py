@@ -93,8 +93,8 @@ def test_it_says_what_the_comparison_says(report):
 def test_plots_have_text_alternatives(report):
     labels = re.findall(r'role="img" aria-label="([^"]*)"', report.read_text(encoding="utf-8"))
     assert [label.partition(".")[0] for label in labels] == [
-        "Right answers", "Loss, stage 1, Tulu", "Loss, stage 2, GSM8K", "Length of replies, GSM8K",
-        "Length of replies, arithmetic probes",
+        "Right answers", "Loss, stage 1: Tulu", "Loss, stage 2: GSM8K", "Length of replies, GSM8K",
+        "Length of replies, probes",
     ]  # fmt: skip
     assert "GSM8K: baseline 50.0%, mul_tokens 62.5%" in labels[0]
     assert "baseline, at the end: training loss 1.0000, validation loss 1.2500" in labels[1]
@@ -159,7 +159,7 @@ def test_filters_work_by_clicking(opened):
     choose(opened, "seed", "1")
     choose(opened, "verdicts", "only baseline right")
     assert opened.find_element("css selector", "#list article h3").text == "What is 6 times 9 in world 25?"
-    choose(opened, "evaluation", "arithmetic probes")
+    choose(opened, "evaluation", "probes")
     choose(opened, "verdicts", "both wrong")
     assert [entry.text for entry in opened.find_elements("css selector", "#list h3")] == ["What is 6 times 9?"]
 

@@ -8,13 +8,12 @@ const [evaluation, seed, verdicts, search, count, list, more] =
 let found = [];
 let shown = 0;
 
-const matches = {
-  all: () => true,
-  "only-0": (right) => right[0] && !right[1],
-  "only-1": (right) => right[1] && !right[0],
-  both: (right) => right[0] && right[1],
-  neither: (right) => !right[0] && !right[1],
-};
+// Whether to show a question. right: whether each condition's reply is right.
+function matches(right) {
+  const wanted = data.conditions.indexOf(verdicts.value);
+  if (wanted >= 0) return right.every((each, i) => each === (i === wanted));
+  return { all: true, both: right.every(Boolean), neither: !right.some(Boolean) }[verdicts.value];
+}
 
 function element(name, className, ...children) {
   const made = document.createElement(name);
@@ -35,13 +34,13 @@ function withFacts(text) {
   return [...parts, text.slice(end)];
 }
 
-function side(condition, reply) {
+function side(condition, reply, i) {
   const words = `${condition}: ${reply.right ? "right" : "wrong"}, ` +
     (reply.read === null ? "no number found" : `read as ${reply.read}`);
   const made = element("div", "side",
     element("p", reply.right ? "verdict-right" : "verdict-wrong", words),
     element("pre", "", ...withFacts(reply.reply || "(empty)")));
-  made.dataset.condition = condition;
+  made.style.borderColor = `var(--group-${i})`;
   return made;
 }
 
@@ -51,7 +50,7 @@ function entry(i) {
   return element("article", "",
     element("h3", "", asked.question),
     element("p", "meta", `${asked.id} · answer ${asked.reference}`),
-    element("div", "sides", ...data.conditions.map((condition, k) => side(condition, replies[k]))));
+    element("div", "sides", ...data.conditions.map((condition, k) => side(condition, replies[k], k))));
 }
 
 function current() {
@@ -74,7 +73,7 @@ function update() {
   current().questions.forEach((asked, i) => {
     const text = [asked.id, asked.question, asked.reference, ...replies[i].map((reply) =>
       reply.reply + " " + reply.reply.replace(facts, (token) => data.facts[token]))].join("\n").toLowerCase();
-    if (matches[verdicts.value](replies[i].map((reply) => reply.right)) && text.includes(wanted)) found.push(i);
+    if (matches(replies[i].map((reply) => reply.right)) && text.includes(wanted)) found.push(i);
   });
   list.replaceChildren();
   shown = 0;

@@ -1,4 +1,4 @@
-"""The page itself: Jinja2 escapes all text, questions travel as JSON and are put into the page as text by page.js."""
+"""The page as HTML. Jinja2 escapes all text, and page.js inserts the questions, which travel as JSON, as text."""
 
 import json
 from pathlib import Path
@@ -6,222 +6,173 @@ from typing import Any
 
 import jinja2
 from markupsafe import Markup
+from matplotlib.figure import Figure
 
-from domain_tokens.comparison.compare import headline, mul_tables_by_condition
+from domain_tokens.comparison import formats
+from domain_tokens.comparison.compare import mul_tables
 from domain_tokens.comparison.figures import accuracy_figure, figure_as_svg, loss_figure, reply_length_figure
+from domain_tokens.comparison.formats import EVALUATION_NAMES, STAGE_NAMES
 from domain_tokens.comparison.report.collect import Experiment
 from domain_tokens.conditions import CONDITIONS
 from domain_tokens.evaluation.fact_usage import fact_usage
-from domain_tokens.facts import FACT_PATTERN, FACT_TOKENS, FACTS, show_facts
+from domain_tokens.facts import FACT_PATTERN, FACT_TOKENS, show_facts
 from domain_tokens.runs.files import shown_path
-from domain_tokens.runs.names import GSM8K_EVAL, PROBES_EVAL, SFT_STAGES
+from domain_tokens.runs.names import PROBES_EVAL
 
-NAMES = {GSM8K_EVAL: "GSM8K", PROBES_EVAL: "arithmetic probes"}
-STAGES = {"sft_tulu": "stage 1, Tulu", "sft_gsm8k": "stage 2, GSM8K"}
 _HERE = Path(__file__).parent
 
 
 def render_report(experiment: Experiment) -> str:
-    """The whole page as HTML. It loads nothing: styles, script, plots and data are in it."""
+    """Return the whole page. Styles, script, plots and data are in it, so that it loads nothing."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )  # fmt: skip
-    environment.filters |= {"percent": _percent, "points": _points, "p_value": _p_value, "effect": _effect}
+    for name in ("accuracy", "detectable", "interval", "p_value", "percent", "points", "short_verdict"):
+        environment.filters[name] = getattr(formats, name)
+    environment.filters["minus"] = lambda text: text.replace("-", "−")
     return environment.get_template("page.html.jinja").render(
         title=experiment.root.resolve().name,
         root=shown_path(experiment.root),
         rows=experiment.rows,
-        headline=_headline(experiment),
-        seeds=experiment.seeds,
-        conditions=CONDITIONS,
+        seeds=len(experiment.first_evaluations),
+        conditions=list(CONDITIONS),
         style=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
         script=Markup((_HERE / "page.js").read_text(encoding="utf-8")),
         plots=_plots(experiment),
-        mul_tables=_mul_tables(experiment),
+        mul_tables=mul_tables(experiment.runs[PROBES_EVAL]) if PROBES_EVAL in experiment.runs else {},
         usage=_usage(experiment),
         provenance=_provenance(experiment),
         questions=Markup(_for_script(_questions(experiment))),
-        has_questions=len(experiment.runs),
     )
 
 
-def _headline(experiment: Experiment) -> dict[str, str]:
-    row = experiment.rows[0]
-    verdict, _, rest = row["verdict"].partition("; ")
-    return {"measure": row["name"], "verdict": verdict, "rest": rest, "sentence": headline(row)}
-
-
-def _plots(experiment: Experiment) -> list[dict[str, Any]]:
-    """Title, drawing, and the same in words for those who do not see it."""
-    plots = [
-        {
-            "title": "Right answers",
-            "drawing": Markup(figure_as_svg(accuracy_figure(experiment.rows), "accuracies")),
-            "words": "; ".join(
-                f"{row['name']}: baseline {_percent(row['baseline']['accuracy'])}, "
-                f"mul_tokens {_percent(row['mul_tokens']['accuracy'])}"
-                for row in experiment.rows
-            ),
-        }
+def _plots(experiment: Experiment) -> list[dict[str, str]]:
+    """Return of each plot its title, its drawing, and the same in words for readers who do not see it."""
+    accuracies = [
+        f"{row['name']}: " + ", ".join(f"{each} {formats.percent(row[each]['accuracy'])}" for each in CONDITIONS)
+        for row in experiment.rows
     ]
-    for stage, title in STAGES.items():
+    plots = [_plot("Right answers", accuracy_figure(experiment.rows, list(CONDITIONS)), accuracies)]
+    for stage, name in STAGE_NAMES.items():
         curves = {
-            condition: [
-                run.results["loss_curves"]
-                for run in experiment.stages
-                if (run.step, run.condition) == (stage, condition) and "loss_curves" in run.results
-            ]
+            condition: [run["loss_curves"] for run in experiment.trainings_of(stage, condition) if "loss_curves" in run]
             for condition in CONDITIONS
         }
-        if not any(curves.values()):
-            continue
-        plots.append(
-            {
-                "title": f"Loss, {title}",
-                "drawing": Markup(figure_as_svg(loss_figure(curves), f"loss-{stage}")),
-                "words": "; ".join(_last_losses(condition, runs) for condition, runs in curves.items() if runs),
-            }
-        )
-    for name, both in experiment.runs.items():
+        if any(curves.values()):
+            losses = [_last_losses(condition, runs) for condition, runs in curves.items() if runs]
+            plots.append(_plot(f"Loss, {name}", loss_figure(curves), losses))
+    for evaluation, groups in experiment.runs.items():
         tokens = {
-            condition: [row["tokens"] for evaluation in both.of(condition) for row in evaluation.predictions]
-            for condition in CONDITIONS
+            label: [row["tokens"] for each in group for row in each.predictions] for label, group in groups.items()
         }
-        plots.append(
-            {
-                "title": f"Length of replies, {NAMES[name]}",
-                "drawing": Markup(figure_as_svg(reply_length_figure(tokens), f"lengths-{name}")),
-                "words": "; ".join(
-                    f"{condition}: {sum(lengths) / len(lengths):.1f} tokens on average, {max(lengths)} at most"
-                    for condition, lengths in tokens.items()
-                ),
-            }
-        )
+        lengths = [
+            f"{label}: {sum(lengths) / len(lengths):.1f} tokens on average, {max(lengths)} at most"
+            for label, lengths in tokens.items()
+        ]
+        plots.append(_plot(f"Length of replies, {EVALUATION_NAMES[evaluation]}", reply_length_figure(tokens), lengths))
     return plots
+
+
+def _plot(title: str, figure: Figure, words: list[str]) -> dict[str, str]:
+    name = "".join(letter for letter in title.lower() if letter.isalnum())
+    return {"title": title, "drawing": Markup(figure_as_svg(figure, name)), "words": "; ".join(words)}
 
 
 def _last_losses(condition: str, runs: list[dict[str, Any]]) -> str:
     parts = []
     for name, key in (("training", "train"), ("validation", "validation")):
-        lasts = [run[key][-1][1] for run in runs if run[key]]
-        if lasts:
+        if lasts := [run[key][-1][1] for run in runs if run[key]]:
             parts.append(f"{name} loss {sum(lasts) / len(lasts):.4f}")
     return f"{condition}, at the end: {', '.join(parts)}"
 
 
-def _mul_tables(experiment: Experiment) -> list[dict[str, Any]]:
-    if PROBES_EVAL not in experiment.runs:
-        return []
-    tables = mul_tables_by_condition(experiment.runs[PROBES_EVAL])
-    return [
-        {"condition": condition, "right": float(table.sum()), "shares": table.tolist()}
-        for condition, table in tables.items()
+def _usage(experiment: Experiment) -> dict[str, list]:
+    """Return for each fact how often it was injected in training and written in replies, over all seeds and groups."""
+    injected = [
+        [run.results.get("injected_by_fact", {}) for run in experiment.trainings if run.stage == stage]
+        for stage in STAGE_NAMES
     ]
-
-
-def _usage(experiment: Experiment) -> list[dict[str, Any]]:
-    """A row a fact: how often it was injected in training and written in replies, over all seeds."""
-    injected = {
-        stage: [run.results.get("injected_by_fact", {}) for run in experiment.stages
-                if (run.step, run.condition) == (stage, "mul_tokens")]
-        for stage in STAGES
-    }  # fmt: skip
-    written = {
-        name: fact_usage(row for evaluation in both.mul_tokens for row in evaluation.predictions)
-        for name, both in experiment.runs.items()
+    written = [
+        fact_usage(row for group in groups.values() for evaluation in group for row in evaluation.predictions)
+        for groups in experiment.runs.values()
+    ]
+    rows = [
+        {
+            "equation": show_facts(token),
+            "injected": [sum(counts.get(token, 0) for counts in stage) for stage in injected],
+            "written": [usage.get(token) for usage in written],
+        }
+        for token in FACT_TOKENS
+    ]
+    if not any(any(row["injected"]) or any(row["written"]) for row in rows):
+        return {}
+    return {
+        "rows": rows,
+        "stages": list(STAGE_NAMES.values()),
+        "evaluations": [EVALUATION_NAMES[name] for name in experiment.runs],
     }
-    rows = []
-    for (a, b), token in zip(FACTS, FACT_TOKENS, strict=True):
-        row: dict[str, Any] = {"equation": show_facts(token), "a": a, "b": b}
-        row["injected"] = [sum(counts.get(token, 0) for counts in injected[stage]) for stage in STAGES]
-        row["written"] = [written[name].get(token) for name in written]
-        rows.append(row)
-    most = max(max((use["written"] for use in row["written"] if use), default=0) for row in rows)
-    for row in rows:
-        row["bar"] = max((use["written"] for use in row["written"] if use), default=0) / most if most else 0
-    return (
-        {"rows": rows, "stages": list(STAGES.values()), "evaluations": [NAMES[name] for name in written]}
-        if (most or any(any(row["injected"]) for row in rows))
-        else {}
-    )
 
 
 def _provenance(experiment: Experiment) -> list[dict[str, Any]]:
     rows = []
-    for run in [*experiment.stages, *experiment.evaluations]:
-        results, where = run.results, run.results.get("environment", {})
-        libraries = where.get("libraries", {})
-        commit = where.get("commit")
-        figures_of_run = (
-            f"{results['total_train_samples']:,} rows, {results['steps']:,} steps, loss {results['train_loss']:.4f}"
-            if run.step in SFT_STAGES
-            else f"{results['metrics']['correct']} of {results['metrics']['total']} right"
-        )
-        rows.append(
-            {
-                "folder": str(run.folder.relative_to(experiment.root)),
-                "seed": run.seed,
-                "outcome": figures_of_run,
-                "facts": results.get("injected_mul_tokens", results["metrics"]["mul_token_count"]
-                                     if "metrics" in results else None),
-                "commit": "unknown" if commit is None else commit[:10] + ("+" if where.get("dirty") else ""),
-                "versions": ", ".join(f"{name} {libraries[name]}" for name in ("torch", "transformers")
-                                      if name in libraries),
-                "device": where.get("device", "unknown"),
-                "minutes": (results.get("train_runtime") or results.get("runtime") or 0) / 60,
-                "weights": (results.get("weights") or "")[:12],
-            }
-        )  # fmt: skip
+    for run in experiment.trainings:
+        outcome = "{total_train_samples:,} rows, {steps:,} steps, loss {train_loss:.4f}".format(**run.results)
+        facts, seconds = run.results.get("injected_mul_tokens"), run.results["train_runtime"]
+        rows.append(_run(experiment, run.folder, run.results, run.results.get("seed"), outcome, facts, seconds))
+    for groups in experiment.runs.values():
+        for each in (each for group in groups.values() for each in group):
+            metrics = each.results["metrics"]
+            outcome = f"{metrics['correct']} of {metrics['total']} right"
+            facts, seconds = metrics["mul_token_count"], each.results.get("runtime")
+            rows.append(_run(experiment, each.folder, each.results, each.seed, outcome, facts, seconds))
     return rows
 
 
+def _run(experiment, folder: Path, results, seed, outcome: str, facts, seconds) -> dict[str, Any]:
+    where = results.get("environment", {})
+    libraries, commit = where.get("libraries", {}), where.get("commit")
+    return {
+        "folder": str(folder.relative_to(experiment.root)),
+        "seed": seed,
+        "outcome": outcome,
+        "facts": facts,
+        "commit": "unknown" if commit is None else commit[:10] + ("+" if where.get("dirty") else ""),
+        "versions": ", ".join(f"{name} {libraries[name]}" for name in ("torch", "transformers") if name in libraries),
+        "device": where.get("device", "unknown"),
+        "minutes": (seconds or 0) / 60,
+        "weights": (results.get("weights") or "")[:12],
+    }
+
+
 def _questions(experiment: Experiment) -> dict[str, Any]:
-    """Per evaluation the questions, and per seed what both conditions replied."""
-    evaluations = []
-    for name, both in experiment.runs.items():
-        asked = both.baseline[0].predictions
-        evaluations.append(
-            {
-                "name": NAMES[name],
-                "questions": [{"id": row["id"], "question": row["question"], "reference": row.get("reference")}
-                              for row in asked],
-                "seeds": [
-                    {"seed": pair[0].seed, "replies": [_replies(*rows) for rows in
-                                                       zip(*(side.predictions for side in pair), strict=True)]}
-                    for pair in zip(both.baseline, both.mul_tokens, strict=True)
-                ],
-            }
-        )  # fmt: skip
+    """Return by evaluation the questions and, for each seed, what the groups replied."""
+    evaluations = [
+        {
+            "name": EVALUATION_NAMES[name],
+            "questions": [
+                {"id": row["id"], "question": row["question"], "reference": row.get("reference")}
+                for row in next(iter(groups.values()))[0].predictions
+            ],
+            "seeds": [
+                {
+                    "seed": same_seed[0].seed,
+                    "replies": [
+                        [{"reply": row.get("reply", ""), "right": row["correct"], "read": row.get("extracted")}
+                         for row in replies]
+                        for replies in zip(*(each.predictions for each in same_seed), strict=True)
+                    ],
+                }
+                for same_seed in zip(*groups.values(), strict=True)
+            ],
+        }
+        for name, groups in experiment.runs.items()
+    ]  # fmt: skip
     facts = {token: show_facts(token) for token in FACT_TOKENS}
     return {"evaluations": evaluations, "conditions": list(CONDITIONS), "facts": facts, "pattern": FACT_PATTERN.pattern}
 
 
-def _replies(*rows: dict[str, Any]) -> list[dict[str, Any]]:
-    return [{"reply": row.get("reply", ""), "right": row["correct"], "read": row.get("extracted")} for row in rows]
-
-
 def _for_script(value: Any) -> str:
-    """JSON that nothing in it can end the <script> element it stands in."""
+    """Return JSON in which nothing can end the <script> element around it."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def _percent(share: float) -> str:
-    return f"{share:.1%}"
-
-
-def _points(difference: float) -> str:
-    return _signed(f"{100 * difference:+.1f}")
-
-
-def _effect(h: float) -> str:
-    return _signed(f"{h:+.2f}")
-
-
-def _signed(number: str) -> str:
-    return number.replace("-", "−") if float(number) else number[1:]
-
-
-def _p_value(p: float) -> str:
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
