@@ -1,8 +1,4 @@
-"""Datasets in, conversations out: reading, checking and splitting rows.
-
-A row is read, checked and converted the same way whether it comes from the Hub, a folder or a file. Only the
-split asked for is ever opened.
-"""
+"""Rows of one split, by number, whether they come from the Hub, a folder or a file. No other split is opened."""
 
 import gzip
 import hashlib
@@ -20,7 +16,7 @@ from domain_tokens.runs.errors import InputError
 from domain_tokens.runs.names import HUB_ID
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".parquet")
-_SUBSETS = {"openai/gsm8k": "main"}  # of datasets that the Hub has in several
+_SUBSETS = {"openai/gsm8k": "main"}  # of the datasets that have several, the one that is meant
 
 
 @dataclass
@@ -40,7 +36,10 @@ class Rows:
 
 
 def open_rows(dataset: str, subset: str | None, split: str) -> Rows:
-    """Open one split: a folder's `{split}` files, one file as it stands, or a Hub dataset by its id."""
+    """Open one split: a folder's `{split}` files, one file as it stands, or a Hub dataset by its id.
+
+    subset: the dataset's configuration on the Hub; None: the one that is meant, or its only one.
+    """
     path = Path(dataset).expanduser()
     if path.is_dir():
         return _open_files(_split_files(path, split))
@@ -48,17 +47,12 @@ def open_rows(dataset: str, subset: str | None, split: str) -> Rows:
         return _open_files([path])
     if not HUB_ID.fullmatch(dataset) or dataset.endswith(SUFFIXES):
         raise InputError(f"dataset {dataset} does not exist; expected a folder, a file or a Hub id like owner/name")
-    return _open_hub(dataset, subset, split)
-
-
-def subset_of(dataset: str) -> str | None:
-    """Which of a dataset's subsets on the Hub this project means, where no recipe says it."""
-    return _SUBSETS.get(dataset)
+    return _open_hub(dataset, subset or _SUBSETS.get(dataset), split)
 
 
 def _split_files(folder: Path, split: str) -> list[Path]:
     """The split's one file, or its Parquet shards as the Hub names them."""
-    for place in (folder, folder / "main", folder / "data"):
+    for place in (folder, *(folder / name for name in (*_SUBSETS.values(), "data"))):
         if shards := sorted(place.glob(f"{split}-*-of-*.parquet")):
             _check_shards(place, split, [shard.name for shard in shards])
             return shards
