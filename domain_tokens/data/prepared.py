@@ -97,16 +97,20 @@ def prepare_training_data(
     One process prepares them while others wait. Later they are memory-mapped from disk.
     """
     rows = open_rows(config.dataset, config.subset, "train")
-    questions = _questions(config.decontaminate_against)
-    folder = cache_folder() / _fingerprint(rows, config, seed, convert, tokenizer, inject_facts, questions)
+    try:
+        against = config.decontaminate_against
+        questions = Questions(list(evaluation_questions(against)[0].values())) if against is not None else None
+    except InputError as error:
+        raise InputError(f"data.decontaminate_against: {error}") from None
+    asked = questions and questions.texts
+    folder = cache_folder() / _fingerprint(rows, config, seed, convert, tokenizer, inject_facts, asked)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):
             found = _read(folder)
             if found is None:
                 _remove_unused(folder.parent)
-                against = None if questions is None else Questions(questions)
-                train, val, left_out = split_training_rows(rows, config, seed, convert, against)
+                train, val, left_out = split_training_rows(rows, config, seed, convert, questions)
 
                 def prepared(indices: Sequence[int], name: str) -> Prepared:
                     def part(some: Sequence[int]) -> Prepared:
@@ -134,15 +138,6 @@ def prepare_training_data(
 def cache_folder() -> Path:
     """Return a folder beside the libraries' own caches, which HF_HOME moves for people with little room at home."""
     return Path(os.environ.get("HF_HOME") or "~/.cache/huggingface").expanduser() / "domain_tokens"
-
-
-def _questions(dataset: str | None) -> list[str] | None:
-    if dataset is None:
-        return None
-    try:
-        return list(evaluation_questions(dataset)[0].values())
-    except InputError as error:
-        raise InputError(f"data.decontaminate_against: {error}") from None
 
 
 def _fingerprint(

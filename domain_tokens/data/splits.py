@@ -39,7 +39,7 @@ def split_training_rows(
             "ngram": questions.n,
             "rows": len(hits),
             "questions": len({i for hit in hits for i in hit.shared}),
-            "of_questions": questions.count,
+            "of_questions": len(questions.texts),
             "rows_by_source": dict(sorted(Counter(hit.source for hit in hits).items())),
         }
         dropped = {hit.row for hit in hits}
