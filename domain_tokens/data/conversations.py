@@ -1,8 +1,4 @@
-"""Datasets in, conversations out: reading, checking and splitting rows.
-
-A row is read, checked and converted the same way whether it comes from the Hub, a folder or a file. Only the
-split asked for is ever opened.
-"""
+"""A raw row of a dataset to the conversation it stands for, or the reason why it stands for none."""
 
 import re
 from collections.abc import Callable
@@ -12,18 +8,18 @@ from domain_tokens.facts import FACT_TOKENS
 from domain_tokens.prompt import ROLES, Message
 
 Row = dict[str, Any]
-_LONGEST_TEXT = 1_000_000  # characters; a longer one is no conversation, and would take gigabytes to tokenise
+_LONGEST_TEXT = 1_000_000  # characters; tokenising a longer text would take gigabytes
 
 
 class UnusableRow(Exception):
-    """Why a row cannot be used, in the words of the report; equal reasons are counted together."""
+    """The reason why a row cannot be used, as it is reported. Equal reasons are counted together."""
 
 
 Converter = Callable[[Row], list[Message]]
 
 
 def tulu_conversation(row: Row) -> list[Message]:
-    """The messages of a Tulu row: user, assistant, perhaps system."""
+    """Return the messages of a Tulu row."""
     messages = row.get("messages")
     if not isinstance(messages, list) or not messages:
         raise UnusableRow("no messages")
@@ -41,7 +37,7 @@ def tulu_conversation(row: Row) -> list[Message]:
 
 
 def gsm8k_conversation(row: Row) -> list[Message]:
-    """Question and answer of a GSM8K row as a conversation of two turns."""
+    """Return question and answer of a GSM8K row as a conversation of two turns."""
     question, answer = gsm8k_question(row), _text(row, "answer")
     if "####" not in answer:
         raise UnusableRow("answer without ####")
@@ -49,12 +45,12 @@ def gsm8k_conversation(row: Row) -> list[Message]:
 
 
 def gsm8k_question(row: Row) -> str:
-    """The question of a GSM8K row and nothing else of it."""
+    """Return the question of a GSM8K row without looking at its answer."""
     return _text(row, "question")
 
 
 def conversation_of_any(row: Row) -> list[Message]:
-    """A row of either stage's data; GSM8K's are known by their answer."""
+    """Return the conversation of a row of either stage's data. A GSM8K row is recognised by its answer."""
     return gsm8k_conversation(row) if "answer" in row else tulu_conversation(row)
 
 
@@ -67,7 +63,7 @@ def _text(row: Row, key: str) -> str:
     return row[key]
 
 
-# Texts that would turn into control or fact tokens: a baseline row could smuggle in a fact, any row could end early.
+# Texts that would become end-of-text, which would end any row early, or a fact, which baseline rows must not have.
 _RESERVED = re.compile("|".join(map(re.escape, ("<|endoftext|>", *FACT_TOKENS))))
 
 
@@ -76,7 +72,7 @@ def _check_text(text: str) -> None:
         raise UnusableRow(f"text of more than {_LONGEST_TEXT:,} characters")
     try:
         text.encode()
-    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can spell and no tokenizer reads
+    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can hold and no tokenizer reads
         raise UnusableRow("text is not valid Unicode") from None
     if match := _RESERVED.search(text):
         raise UnusableRow(f"text holds the reserved token {match[0]}")

@@ -1,7 +1,7 @@
-"""Conversations in, labelled tokens out, kept on disk so that the same data is prepared once.
+"""Labelled tokens of training and validation rows, prepared once and then read from disk.
 
-What is kept is found again by a fingerprint of everything that shapes it: the rows, the tokenizer, the settings and
-the code of the rules. A changed one makes another fingerprint, so nothing stale is ever read.
+Prepared rows are found again by a fingerprint of everything that decides them: the rows, the tokenizer, the settings
+and the code of the rules. A change of any of these gives another fingerprint, so nothing stale is ever read.
 """
 
 import hashlib
@@ -18,20 +18,22 @@ from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
-from tqdm import tqdm
 
 from domain_tokens.data.contamination import Questions
 from domain_tokens.data.conversations import Converter
-from domain_tokens.data.parallel import map_in_order
+from domain_tokens.data.parallel import map_rows
 from domain_tokens.data.readers import Rows, open_rows
-from domain_tokens.data.splits import BAR_DELAY, Split, evaluation_questions, split_training_rows
+from domain_tokens.data.splits import evaluation_questions, split_training_rows
 from domain_tokens.inject import inject_counted
 from domain_tokens.prompt import Message, encode_conversations, labels
 from domain_tokens.runs.errors import InputError, RunError
 from domain_tokens.runs.files import read_json, write_json
 from domain_tokens.runs.recipes import DataConfig
 
-_ABOUT = "about.json"  # written last: a folder with it is whole
+_ABOUT = "about.json"  # written last
+_ARRAYS = ("ids", "trained", "offsets")
+_UNUSED_DAYS = 30  # prepared rows are removed after that
+_CHUNK = 200  # rows that a process prepares at a time
 
 # The code that decides what comes out.
 _PACKAGE = Path(__file__).parents[1]
@@ -39,16 +41,14 @@ _RULES = (
     "facts.py", "inject.py", "prompt.py", "data/contamination.py", "data/conversations.py", "data/readers.py",
     "data/splits.py", "data/prepared.py",
 )  # fmt: skip
-_UNUSED_DAYS = 30  # then a prepared dataset is removed
-_CHUNK = 200  # rows that one process prepares at a time
 
 
 @dataclass
 class Prepared:
-    """Labelled token rows, one behind the other, and how they came about.
+    """Labelled token rows, one after the other, and counts of how they came about.
 
-    ids: int32, trained: bool, where there is loss; all rows joined, row i is [offsets[i] : offsets[i + 1]]. As a
-    dataset for the Trainer, item i is {"input_ids": …, "labels": …}, int32, unpadded.
+    ids: int32; trained: bool, True where loss applies; offsets: int64, row i is [offsets[i] : offsets[i + 1]]. As a
+    dataset for Trainer, item i is {"input_ids": …, "labels": …}, int32, unpadded.
     """
 
     ids: np.ndarray
@@ -68,14 +68,14 @@ class Prepared:
 
     @property
     def trained_tokens(self) -> int:
-        """Labels that carry loss: a causal LM predicts token t from those before it, so never a row's first."""
+        """Number of labels that carry loss: a causal LM predicts each token from those before it, never the first."""
         return int(np.count_nonzero(self.trained) - np.count_nonzero(self.trained[self.offsets[:-1]]))
 
     def digest(self) -> str:
-        """sha256, in hexadecimal, over all rows: tokens, and where there is loss."""
+        """Return the sha256, in hexadecimal, of all rows: tokens, and where loss applies."""
         digest = hashlib.sha256()
-        for values in (self.ids, self.trained, self.offsets):
-            digest.update(np.ascontiguousarray(values).data)
+        for name in _ARRAYS:
+            digest.update(np.ascontiguousarray(getattr(self, name)).data)
         return digest.hexdigest()
 
     def counts(self) -> dict[str, int]:
@@ -92,27 +92,42 @@ class Prepared:
 def prepare_training_data(
     config: DataConfig, seed: int, convert: Converter, tokenizer, inject_facts: bool
 ) -> tuple[Prepared, Prepared, dict[str, Any]]:
-    """Training and validation rows, both treated alike, and what was left out and why.
+    """Return training and validation rows, both treated alike, and what `split_training_rows` left out.
 
-    left out: {"unusable": by reason, "contaminated": for sharing words with test questions, None where not asked for}.
-
-    Prepared by one process while others wait, and read from disk by all: memory-mapped, so that the number of rows
-    does not matter.
+    One process prepares them while others wait. Later they are memory-mapped from disk.
     """
     rows = open_rows(config.dataset, config.subset, "train")
-    questions = _questions(config.decontaminate_against)
-    folder = cache_folder() / fingerprint(rows, config, seed, convert, tokenizer, inject_facts, questions)
+    try:
+        against = config.decontaminate_against
+        questions = Questions(list(evaluation_questions(against)[0].values())) if against is not None else None
+    except InputError as error:
+        raise InputError(f"data.decontaminate_against: {error}") from None
+    asked = questions and questions.texts
+    folder = cache_folder() / _fingerprint(rows, config, seed, convert, tokenizer, inject_facts, asked)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):
-            if not _is_whole(folder):
+            found = _read(folder)
+            if found is None:
                 _remove_unused(folder.parent)
-                against = None if questions is None else Questions(questions)
-                split = split_training_rows(rows, config, seed, convert, against)
-                _prepare_into(folder, split, tokenizer, config, inject_facts)
-            (folder / _ABOUT).touch()
-            about = read_json(folder / _ABOUT)
-            return _read(folder, "train", about), _read(folder, "val", about), about["left_out"]
+                train, val, left_out = split_training_rows(rows, config, seed, convert, questions)
+
+                def prepared(indices: Sequence[int], name: str) -> Prepared:
+                    def part(some: Sequence[int]) -> Prepared:
+                        conversations = (convert(rows.read(i)) for i in some)
+                        return prepare(conversations, tokenizer, config.max_length, config.loss_on, inject_facts)
+
+                    return _join(map_rows(part, indices, _CHUNK, f"tokenising {name} rows"))
+
+                found = prepared(train, "train"), prepared(val, "val"), left_out
+                if not len(found[0]):
+                    raise InputError(
+                        f"{rows.origin}: within data.max_length {config.max_length} no row has a token to train on; "
+                        "raise it"
+                    )
+                _write(folder, *found)
+            os.utime(folder)
+            return found
     except OSError as error:
         raise RunError(
             f"prepared rows cannot be kept in {folder.parent} ({error.strerror}); set HF_HOME to a folder that can be "
@@ -121,114 +136,66 @@ def prepare_training_data(
 
 
 def cache_folder() -> Path:
-    """Beside the libraries' own caches, which people with little room at home have moved with HF_HOME."""
+    """Return a folder beside the libraries' own caches, which HF_HOME moves for people with little room at home."""
     return Path(os.environ.get("HF_HOME") or "~/.cache/huggingface").expanduser() / "domain_tokens"
 
 
-def _questions(dataset: str | None) -> list[str] | None:
-    """The test questions that training rows must not share words with; None where no dataset is named."""
-    if dataset is None:
-        return None
-    try:
-        return list(evaluation_questions(dataset)[0].values())
-    except InputError as error:
-        raise InputError(f"data.decontaminate_against: {error}") from None
-
-
-def fingerprint(
-    rows: Rows,
-    config: DataConfig,
-    seed: int,
-    convert: Converter,
-    tokenizer,
-    inject_facts: bool,
+def _fingerprint(
+    rows: Rows, config: DataConfig, seed: int, convert: Converter, tokenizer, inject_facts: bool,
     questions: list[str] | None,
-) -> str:
-    """sha256, in hexadecimal, over all that decides which tokens and labels come out. The rows' place does not."""
+) -> str:  # fmt: skip
+    """Return the sha256 of all that decides which tokens and labels come out. The place of the rows does not."""
+    settings = [
+        convert.__name__, seed, inject_facts, config.max_length, config.train_samples, config.val_samples,
+        config.loss_on, questions,
+    ]  # fmt: skip
     parts = [
         *((_PACKAGE / name).read_bytes() for name in _RULES),
         version("tokenizers").encode(),
         tokenizer.backend_tokenizer.to_str().encode(),
         str(tokenizer.eos_token).encode(),
         rows.digest().encode(),
-        json.dumps(
-            [
-                convert.__name__, seed, inject_facts,
-                config.max_length, config.train_samples, config.val_samples, config.loss_on, questions,
-            ]
-        ).encode(),
-    ]  # fmt: skip
+        json.dumps(settings).encode(),
+    ]
     return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
 
 
-def _is_whole(folder: Path) -> bool:
-    """Files may have been deleted, or lost their content in a power cut."""
-    if not (folder / _ABOUT).is_file():
-        return False
+def _write(folder: Path, train: Prepared, val: Prepared, left_out: dict[str, Any]) -> None:
+    shutil.rmtree(folder, ignore_errors=True)  # an incomplete or damaged one
+    folder.mkdir()
+    about: dict[str, Any] = {"left_out": left_out}
+    for name, prepared in (("train", train), ("val", val)):
+        for kind in _ARRAYS:
+            np.save(folder / f"{name}.{kind}.npy", getattr(prepared, kind))
+        counts = {"cut": prepared.cut, "dropped": prepared.dropped, "injected": prepared.injected}
+        about[name] = {"counts": counts, "digest": prepared.digest()}
+    write_json(folder / _ABOUT, about)
+
+
+def _read(folder: Path) -> tuple[Prepared, Prepared, dict[str, Any]] | None:
+    """Return what was written to a folder; None if there is nothing, or not exactly that, as after a power cut."""
+    splits = []
     try:
-        sizes = read_json(folder / _ABOUT)["bytes"]
-    except (InputError, KeyError):
-        return False
-    return all((folder / name).is_file() and (folder / name).stat().st_size == size for name, size in sizes.items())
+        about = read_json(folder / _ABOUT)
+        for name in ("train", "val"):
+            arrays = [np.load(folder / f"{name}.{kind}.npy", mmap_mode="r") for kind in _ARRAYS]
+            counts = about[name]["counts"]
+            splits.append(Prepared(*arrays, counts["cut"], counts["dropped"], Counter(counts["injected"])))
+            if splits[-1].digest() != about[name]["digest"]:
+                return None
+        return *splits, about["left_out"]
+    except (FileNotFoundError, EOFError, ValueError, KeyError, TypeError, InputError):
+        return None
 
 
 def _remove_unused(cache: Path) -> None:
     for folder in [path for path in cache.iterdir() if path.is_dir()]:
         try:
             with FileLock(f"{folder}.lock", timeout=0):
-                used = folder / _ABOUT if (folder / _ABOUT).is_file() else folder
-                if time.time() - used.stat().st_mtime > _UNUSED_DAYS * 24 * 3600:
+                if time.time() - folder.stat().st_mtime > _UNUSED_DAYS * 24 * 3600:
                     shutil.rmtree(folder)
         except (Timeout, FileNotFoundError):  # another process uses or removes it
             continue
-
-
-def _prepare_into(folder: Path, split: Split, tokenizer, config: DataConfig, inject_facts: bool) -> None:
-    shutil.rmtree(folder, ignore_errors=True)  # what an interrupted run left
-    folder.mkdir()
-    about: dict[str, Any] = {"left_out": {"unusable": split.unusable, "contaminated": split.contaminated}}
-    for name, indices in (("train", split.train), ("val", split.val)):
-        bar = tqdm(total=len(indices), desc=f"tokenising {name} rows", unit="row", delay=BAR_DELAY)
-        counts = {"cut": 0, "dropped": 0, "injected": Counter()}
-        offsets, tokens = [np.zeros(1, np.int64)], 0
-
-        def prepared(first: int, indices: Sequence[int] = indices) -> Prepared:
-            conversations = split.conversations(indices[first : first + _CHUNK])
-            return prepare(conversations, tokenizer, config.max_length, config.loss_on, inject_facts)
-
-        with bar, (folder / f"{name}.ids").open("wb") as ids, (folder / f"{name}.trained").open("wb") as trained:
-            for part in map_in_order(prepared, range(0, len(indices), _CHUNK)):
-                ids.write(part.ids.tobytes())
-                trained.write(part.trained.tobytes())
-                offsets.append(tokens + part.offsets[1:])
-                tokens += len(part.ids)
-                for key, count in counts.items():
-                    counts[key] = count + getattr(part, key)
-                bar.update(len(part) + part.dropped)
-            for file in (ids, trained):
-                file.flush()
-                os.fsync(file.fileno())
-        np.concatenate(offsets).tofile(folder / f"{name}.offsets")
-        about[name] = counts
-        if name == "train" and not tokens:
-            raise InputError(
-                f"{split.rows.origin}: within data.max_length {config.max_length} no row has a token to train on; "
-                "raise it"
-            )
-    about["bytes"] = {path.name: path.stat().st_size for path in folder.iterdir()}
-    write_json(folder / _ABOUT, about)
-
-
-def _read(folder: Path, name: str, about: dict[str, Any]) -> Prepared:
-    def array(kind: str, dtype: type) -> np.ndarray:
-        path = folder / f"{name}.{kind}"
-        return np.memmap(path, dtype, mode="r") if path.stat().st_size else np.empty(0, dtype)
-
-    counts = about[name]
-    return Prepared(
-        array("ids", np.int32), array("trained", np.bool_), np.fromfile(folder / f"{name}.offsets", np.int64),
-        counts["cut"], counts["dropped"], Counter(counts["injected"]),
-    )  # fmt: skip
 
 
 def prepare(
@@ -236,17 +203,14 @@ def prepare(
 ) -> Prepared:
     """Inject (assistant turns only), render, tokenise and label. Rows left without a trained token are dropped."""
     injected: Counter[str] = Counter()
-    conversations = [
-        [_injected(message, injected) for message in messages] if inject_facts else messages
-        for messages in conversations
-    ]
-    encoded = encode_conversations(tokenizer, conversations, max_length, loss_on)
+    if inject_facts:
+        conversations = ([_injected(message, injected) for message in messages] for messages in conversations)
+    encoded = encode_conversations(tokenizer, list(conversations), max_length, loss_on)
     kept = [row for row in encoded if any(row.trained[1:])]
-    lengths = [len(row.ids) for row in kept]
     return Prepared(
-        np.concatenate([np.empty(0, np.int32), *(np.array(row.ids, np.int32) for row in kept)]),
-        np.concatenate([np.empty(0, np.bool_), *(np.array(row.trained) for row in kept)]),
-        np.cumsum([0, *lengths], dtype=np.int64),
+        np.array([i for row in kept for i in row.ids], np.int32),
+        np.array([is_trained for row in kept for is_trained in row.trained], np.bool_),
+        np.cumsum([0, *(len(row.ids) for row in kept)], dtype=np.int64),
         sum(row.cut for row in kept),
         len(encoded) - len(kept),
         injected,
@@ -259,3 +223,16 @@ def _injected(message: Message, counts: Counter[str]) -> Message:
     text, found = inject_counted(message["content"])
     counts.update(found)
     return message | {"content": text}
+
+
+def _join(parts: Iterable[Prepared]) -> Prepared:
+    nothing = Prepared(np.empty(0, np.int32), np.empty(0, np.bool_), np.zeros(1, np.int64), 0, 0, Counter())
+    parts = [nothing, *parts]
+    return Prepared(
+        np.concatenate([part.ids for part in parts]),
+        np.concatenate([part.trained for part in parts]),
+        np.cumsum([0, *np.concatenate([np.diff(part.offsets) for part in parts])], dtype=np.int64),
+        sum(part.cut for part in parts),
+        sum(part.dropped for part in parts),
+        sum((part.injected for part in parts), Counter()),
+    )

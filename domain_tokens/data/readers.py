@@ -1,8 +1,4 @@
-"""Datasets in, conversations out: reading, checking and splitting rows.
-
-A row is read, checked and converted the same way whether it comes from the Hub, a folder or a file. Only the
-split asked for is ever opened.
-"""
+"""Rows of one split, by number, whether they come from the Hub, a folder or a file. No other split is opened."""
 
 import gzip
 import hashlib
@@ -20,14 +16,14 @@ from domain_tokens.runs.errors import InputError
 from domain_tokens.runs.names import HUB_ID
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".parquet")
-_SUBSETS = {"openai/gsm8k": "main"}  # of datasets that the Hub has in several
+_SUBSETS = {"openai/gsm8k": "main"}  # of the datasets that have several, the one that is meant
 
 
 @dataclass
 class Rows:
-    """Raw rows by number. `read(i)` returns a row or raises UnusableRow; `numbers[i]` is its line number.
+    """Raw rows by index. `read(i)` returns a row or raises UnusableRow; `numbers[i]` is its line number.
 
-    `read` may be called in forked processes. `digest()` changes with the rows, whatever they are called.
+    `read` may be called in forked processes. `digest()` depends on the rows alone, not on the names of files.
     """
 
     origin: str
@@ -40,7 +36,10 @@ class Rows:
 
 
 def open_rows(dataset: str, subset: str | None, split: str) -> Rows:
-    """Open one split: a folder's `{split}` files, one file as it stands, or a Hub dataset by its id."""
+    """Open one split: a folder's `{split}` files, one file as it stands, or a Hub dataset by its id.
+
+    subset: the dataset's configuration on the Hub; None: the one that is meant, or its only one.
+    """
     path = Path(dataset).expanduser()
     if path.is_dir():
         return _open_files(_split_files(path, split))
@@ -48,17 +47,12 @@ def open_rows(dataset: str, subset: str | None, split: str) -> Rows:
         return _open_files([path])
     if not HUB_ID.fullmatch(dataset) or dataset.endswith(SUFFIXES):
         raise InputError(f"dataset {dataset} does not exist; expected a folder, a file or a Hub id like owner/name")
-    return _open_hub(dataset, subset, split)
-
-
-def subset_of(dataset: str) -> str | None:
-    """Which of a dataset's subsets on the Hub this project means, where no recipe says it."""
-    return _SUBSETS.get(dataset)
+    return _open_hub(dataset, subset or _SUBSETS.get(dataset), split)
 
 
 def _split_files(folder: Path, split: str) -> list[Path]:
-    """The split's one file, or its Parquet shards as the Hub names them."""
-    for place in (folder, folder / "main", folder / "data"):
+    """Return the split's one file, or its Parquet shards as the Hub names them."""
+    for place in (folder, *(folder / name for name in (*_SUBSETS.values(), "data"))):
         if shards := sorted(place.glob(f"{split}-*-of-*.parquet")):
             _check_shards(place, split, [shard.name for shard in shards])
             return shards
@@ -69,7 +63,7 @@ def _split_files(folder: Path, split: str) -> list[Path]:
 
 
 def _check_shards(place: Path, split: str, names: list[str]) -> None:
-    """All of one set: train-00000-of-00002.parquet and train-00001-of-00002.parquet."""
+    """Raise InputError unless the shards are one whole set, such as train-00000-of-00001.parquet."""
     total = int(names[0].removesuffix(".parquet").rpartition("-")[2] or 0)
     if names != [f"{split}-{i:05}-of-{total:05}.parquet" for i in range(total)]:
         raise InputError(
@@ -87,14 +81,14 @@ def _open_files(paths: list[Path]) -> Rows:
 
 
 def _open_jsonl(path: Path) -> Rows:
-    """One JSON object a line. Only the lines' places are kept in memory; blank lines do not count."""
+    """Open one JSON object a line. Only the positions of the lines are kept in memory. Blank lines are no rows."""
     starts, ends, numbers = array("q"), array("q"), array("q")
     try:
-        # Rows are read in random order, which a compressed file cannot do; it is small enough to unpack in memory.
+        # Rows are read in random order, so a compressed file is unpacked in memory.
         if path.suffix == ".gz":
             text = gzip.decompress(path.read_bytes())
         else:
-            with path.open("rb") as file:  # mapped, not read: forked processes would share one place in the file
+            with path.open("rb") as file:  # mapped, because forked processes would share one position in the file
                 text = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if path.stat().st_size else b""
     except (EOFError, zlib.error, OSError) as error:
         raise InputError(f"dataset file {path} cannot be read to its end ({error}); fetch it again") from None
@@ -127,14 +121,14 @@ def _open_parquet(paths: list[Path]) -> Rows:
     import datasets
     import pyarrow
 
-    # What it says of a broken file before it raises an error.
+    # The library logs a broken file before it raises an error.
     logging.getLogger("datasets.packaged_modules.parquet").setLevel(logging.CRITICAL)
 
     digest = hashlib.sha256()
     for path in paths:
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
-    # The library knows a file again by its name and time, which a changed file may share.
+    # The library recognises a file by its name and time, which a changed file may share.
     cache = Path(datasets.config.HF_DATASETS_CACHE) / "domain_tokens" / digest.hexdigest()
     try:
         datasets.disable_progress_bars()
@@ -161,5 +155,5 @@ def _open_hub(dataset: str, subset: str | None, split: str) -> Rows:
             if isinstance(error, HfHubHTTPError):
                 raise
             raise InputError(f"dataset {dataset} has no {split} split of subset {subset}: {error}") from None
-    # The library's own: of the dataset's revision and files, the same whenever they are opened again.
+    # The fingerprint is the library's own, of the dataset's revision and files: the same every time they are opened.
     return Rows(f"{dataset} ({split})", range(1, len(table) + 1), table.__getitem__, lambda: table._fingerprint)

@@ -1,61 +1,47 @@
-"""Datasets in, conversations out: reading, checking and splitting rows.
-
-A row is read, checked and converted the same way whether it comes from the Hub, a folder or a file. Only the
-split asked for is ever opened.
-"""
+"""Which rows are trained on and which validate: checking every row, leaving out test questions, a seeded draw."""
 
 import random
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tqdm import tqdm
-
 from domain_tokens.data.contamination import Questions
 from domain_tokens.data.conversations import Converter, Row, UnusableRow, gsm8k_question
-from domain_tokens.data.parallel import map_in_order
-from domain_tokens.data.readers import Rows, open_rows, subset_of
-from domain_tokens.prompt import Message
+from domain_tokens.data.parallel import map_rows
+from domain_tokens.data.readers import Rows, open_rows
 from domain_tokens.runs.errors import InputError
 from domain_tokens.runs.recipes import DataConfig
 
-UNUSABLE_LIMIT = 0.01  # share of a file's rows; more means the file is not what it was taken for
+Unusable = dict[str, dict[str, int]]  # reason: {"rows": how many, "first_line": …}
+
+UNUSABLE_LIMIT = 0.01  # share of a file's rows; more means that the file is not what it was taken for
 VALIDATION_LIMIT = 5  # at most one usable row in five validates, however small the file
-BAR_DELAY = 3  # seconds; what is quicker needs no bar
-_CHUNK = 2000  # rows checked at a time by one process
 NO_LABEL = "-"  # in place of the id or source of a row that has none
-
-
-@dataclass
-class Split:
-    """What is trained on and what validates: disjoint row indices into one source, and what was left out."""
-
-    rows: Rows
-    convert: Converter
-    train: Sequence[int]
-    val: Sequence[int]
-    unusable: dict[str, dict[str, int]]  # reason: {"rows": how many, "first_line": …}
-    contaminated: dict[str, Any] | None  # what was dropped for the questions it shares words with; None: not looked for
-
-    def conversations(self, indices: Sequence[int]) -> Iterator[list[Message]]:
-        return (self.convert(self.rows.read(i)) for i in indices)
+_CHUNK = 2000  # rows that a process checks at a time
 
 
 def split_training_rows(
     rows: Rows, config: DataConfig, seed: int, convert: Converter, questions: Questions | None
-) -> Split:
-    """Check every row, and draw training and validation rows out of the usable ones.
+) -> tuple[array, array, dict[str, Any]]:
+    """Return the indices of training and validation rows, which are disjoint, and what was left out and why.
 
-    questions: rows that share words with one are dropped. That is done before the draw, so there are still as many
-    training rows as were asked for, and validation rows share nothing either.
+    questions: rows that share words with one of them are left out. This happens before the draw: there are still as
+    many training rows as asked for, and validation rows share nothing either. Left out: {"unusable": …,
+    "contaminated": counts, or None without questions}.
     """
     usable, unusable = check_rows(rows, convert)
     contaminated = None
     if questions is not None:
         _, hits = find_questions(rows, usable, convert, questions)
-        contaminated = _contaminated(hits, questions)
+        contaminated = {
+            "ngram": questions.n,
+            "rows": len(hits),
+            "questions": len({i for hit in hits for i in hit.shared}),
+            "of_questions": len(questions.texts),
+            "rows_by_source": dict(sorted(Counter(hit.source for hit in hits).items())),
+        }
         dropped = {hit.row for hit in hits}
         usable = array("q", (i for i in usable if i not in dropped))
         if not usable:
@@ -64,46 +50,44 @@ def split_training_rows(
                 f"data.decontaminate_against {config.decontaminate_against}; is it the training data itself?"
             )
     train, val = split_rows(usable, config.train_samples, config.val_samples, seed)
-    return Split(rows, convert, train, val, unusable, contaminated)
+    return train, val, {"unusable": unusable, "contaminated": contaminated}
 
 
-def check_rows(rows: Rows, convert: Callable[[Row], Any]) -> tuple[array, dict[str, dict[str, int]]]:
-    """Read every row once. Returns the usable indices and the reasons of the rest; InputError where too few are."""
+def check_rows(rows: Rows, convert: Callable[[Row], Any]) -> tuple[array, Unusable]:
+    """Read every row once. Return the indices of the usable rows; raise InputError if there are too few."""
 
-    def check(first: int) -> tuple[array, list[tuple[int, str]]]:
-        good, bad = array("q"), []
-        for i in range(first, min(first + _CHUNK, len(rows))):
+    def check(part: Sequence[int]) -> dict[int, str]:
+        reasons = {}
+        for i in part:
             try:
                 convert(rows.read(i))
             except UnusableRow as reason:
-                bad.append((i, str(reason)))
-            else:
-                good.append(i)
-        return good, bad
+                reasons[i] = str(reason)
+        return reasons
 
-    usable, unusable = array("q"), {}
-    with tqdm(total=len(rows), desc=f"checking {rows.origin}", unit="row", delay=BAR_DELAY) as bar:
-        for good, bad in map_in_order(check, range(0, len(rows), _CHUNK)):
-            usable.extend(good)
-            for i, reason in bad:
-                unusable.setdefault(reason, {"rows": 0, "first_line": rows.numbers[i]})["rows"] += 1
-            bar.update(len(good) + len(bad))
-    bad = len(rows) - len(usable)
-    if not usable or bad > UNUSABLE_LIMIT * len(rows):
+    reasons: dict[int, str] = {}
+    for found in map_rows(check, range(len(rows)), _CHUNK, f"checking {rows.origin}"):
+        reasons |= found
+    unusable: Unusable = {}
+    for i, reason in reasons.items():
+        unusable.setdefault(reason, {"rows": 0, "first_line": rows.numbers[i]})["rows"] += 1
+    if not len(rows):
+        raise InputError(f"{rows.origin} holds no rows; fetch it again")
+    if len(reasons) == len(rows) or len(reasons) > UNUSABLE_LIMIT * len(rows):
         raise InputError(
-            f"{rows.origin}: {bad} of {len(rows)} rows cannot be used (at most {UNUSABLE_LIMIT:.0%} may be): "
-            + (f"{unusable_text(unusable)}; mend or leave out such rows" if bad else "it holds no rows; fetch it again")
+            f"{rows.origin}: {len(reasons)} of {len(rows)} rows cannot be used (at most {UNUSABLE_LIMIT:.0%} may be): "
+            f"{unusable_text(unusable)}; mend or leave out such rows"
         )
-    return usable, unusable
+    return array("q", (i for i in range(len(rows)) if i not in reasons)), unusable
 
 
-def unusable_text(unusable: dict[str, dict[str, int]]) -> str:
+def unusable_text(unusable: Unusable) -> str:
     return "; ".join(f"{r['rows']} × {reason}, first in line {r['first_line']}" for reason, r in unusable.items())
 
 
 @dataclass(frozen=True)
 class Hit:
-    """A row that shares words with questions: its index, what it calls itself, and the words by question number."""
+    """A row that shares words with questions. row: its index; shared: the words by the number of the question."""
 
     row: int
     row_id: str
@@ -112,13 +96,13 @@ class Hit:
 
 
 def find_questions(
-    rows: Rows, indices: Sequence[int], convert: Converter, questions: Questions
+    rows: Rows, usable: Sequence[int], convert: Converter, questions: Questions
 ) -> tuple[Counter[str], list[Hit]]:
-    """Look the questions up in the messages of usable rows. Returns how many rows each source has, and the hits."""
+    """Look the questions up in the messages of usable rows. Return how many rows each source has, and the hits."""
 
-    def look(first: int) -> tuple[Counter[str], list[Hit]]:
+    def look_up(part: Sequence[int]) -> tuple[Counter[str], list[Hit]]:
         sources, hits = Counter(), []
-        for i in indices[first : first + _CHUNK]:
+        for i in part:
             row = rows.read(i)
             source = _label(row, "source")
             sources[source] += 1
@@ -127,28 +111,16 @@ def find_questions(
         return sources, hits
 
     sources, hits = Counter(), []
-    with tqdm(total=len(indices), desc=f"comparing {rows.origin}", unit="row", delay=BAR_DELAY) as bar:
-        for some_sources, some_hits in map_in_order(look, range(0, len(indices), _CHUNK)):
-            sources += some_sources
-            hits += some_hits
-            bar.update(some_sources.total())
+    for some_sources, some_hits in map_rows(look_up, usable, _CHUNK, f"comparing {rows.origin}"):
+        sources += some_sources
+        hits += some_hits
     return sources, hits
 
 
 def _label(row: Row, key: str) -> str:
-    """What a row says of itself, which nothing has checked, as one line of valid Unicode."""
+    """A row's own `key` as one line of valid Unicode. Nothing has checked it."""
     value = row.get(key)
     return " ".join(value.encode(errors="replace").decode().split()) if isinstance(value, str) else NO_LABEL
-
-
-def _contaminated(hits: list[Hit], questions: Questions) -> dict[str, Any]:
-    return {
-        "ngram": questions.n,
-        "rows": len(hits),
-        "questions": len({i for hit in hits for i in hit.shared}),
-        "of_questions": questions.count,
-        "rows_by_source": dict(sorted(Counter(hit.source for hit in hits).items())),
-    }
 
 
 def contaminated_text(contaminated: dict[str, Any]) -> str:
@@ -159,20 +131,20 @@ def contaminated_text(contaminated: dict[str, Any]) -> str:
 
 
 def evaluation_questions(dataset: str) -> tuple[dict[int, str], str]:
-    """The questions of a GSM8K-like dataset's test split by their place in it, and what was left out and why.
+    """Return the questions of a GSM8K-like test split by their place in it, and what was left out and why.
 
     Their answers are not looked at.
     """
-    rows = open_rows(dataset, subset_of(dataset), "test")
+    rows = open_rows(dataset, None, "test")
     usable, unusable = check_rows(rows, gsm8k_question)
     return {i: gsm8k_question(rows.read(i)) for i in usable}, unusable_text(unusable)
 
 
 def split_rows(indices: Sequence[int], train_samples: int | None, val_samples: int, seed: int) -> tuple[array, array]:
-    """A seeded draw of disjoint training and validation rows out of one split.
+    """Draw disjoint training and validation rows out of one split.
 
-    Validation comes first out of the shuffled rows, so asking for fewer training rows does not change which rows
-    can validate. It takes at most a fifth of what there is, and no more rows than are trained on.
+    Validation rows are the first of the shuffled rows, so that fewer training rows do not change which rows validate.
+    They are at most a fifth of all rows, and at most as many as are trained on.
     """
     order = array("q", indices)
     random.Random(seed).shuffle(order)

@@ -1,4 +1,4 @@
-"""What counts as a question standing in training text, what is reported of it, and what a stage drops for it."""
+"""When training text shares words with a question, what is reported, and what a stage leaves out."""
 
 import json
 import subprocess
@@ -55,7 +55,7 @@ def test_words_are_without_case_punctuation_and_values_of_numbers(text, expected
     assert words(text) == expected
 
 
-def test_numbers_can_be_kept_as_they_are_but_for_commas():
+def test_numbers_can_be_kept_without_their_commas():
     assert words_and_numbers("Pay $1,234.50, or 6*9.") == ["pay", "1234.50", "or", "6", "9"]
 
 
@@ -208,7 +208,7 @@ def test_shorter_ngrams_find_more(world):
     assert check(world, "--ngram", "4")["sources"][0]["rows_hit"] == 1
 
 
-def test_all_rows_are_looked_at_whatever_the_processes(world, monkeypatch):
+def test_the_figures_do_not_depend_on_the_number_of_processes(world, monkeypatch):
     alone = check(world)
     monkeypatch.setattr("domain_tokens.data.splits._CHUNK", 2)
     monkeypatch.setattr("domain_tokens.data.parallel.os.sched_getaffinity", lambda pid: {0, 1, 2})
@@ -217,7 +217,7 @@ def test_all_rows_are_looked_at_whatever_the_processes(world, monkeypatch):
     assert together == alone
 
 
-def test_what_nobody_asks_for_is_no_obstacle(world, capsys):
+def test_labels_answers_and_a_few_unusable_rows_do_not_matter(world, capsys):
     """Sources and ids are free text, answers are not needed, and one row in a hundred may be unusable."""
     chats = [chat(OTHER, "3", "half \ud83d\na pair", 5)] + [chat("Hello", "Hi")] * 120 + [{"messages": []}]
     write_jsonl(world / "tulu/train.jsonl", chats)
@@ -315,7 +315,7 @@ def test_a_wrong_dataset_to_compare_with_stops_the_stage(toy_base, world, agains
     assert not list(world.glob("out/*"))
 
 
-def test_prepared_rows_are_made_anew_for_other_questions_or_another_rule(
+def test_rows_are_prepared_again_for_other_questions_or_another_rule(
     world, toy_tokenizer, tmp_path_factory, monkeypatch
 ):
     monkeypatch.setenv("HF_HOME", str(tmp_path_factory.mktemp("home")))

@@ -1,4 +1,4 @@
-"""Rows are prepared once: the same from disk as from memory, and never stale."""
+"""Rows are prepared once, are the same from disk as from memory, and are never stale."""
 
 import copy
 import json
@@ -14,7 +14,7 @@ from conftest import write_jsonl
 from filelock import FileLock
 
 from domain_tokens.data.conversations import gsm8k_conversation, tulu_conversation
-from domain_tokens.data.parallel import map_in_order
+from domain_tokens.data.parallel import map_rows
 from domain_tokens.data.prepared import _RULES, prepare, prepare_training_data
 from domain_tokens.prompt import IGNORED_LABEL
 from domain_tokens.runs.errors import InputError, RunError
@@ -99,7 +99,7 @@ def test_rows_from_disk_are_those_from_memory_whatever_the_processes(config, toy
     assert (len(val), left_out) == (5, {"unusable": {}, "contaminated": None})
 
 
-def test_a_piece_without_a_usable_row_is_passed_over(tmp_path, toy_tokenizer, own_cache, monkeypatch):
+def test_a_part_without_a_usable_row_does_no_harm(tmp_path, toy_tokenizer, own_cache, monkeypatch):
     monkeypatch.setattr("domain_tokens.data.prepared._CHUNK", 1)
     rows = [GOOD if i % 3 else GOOD | {"question": "7 " * 80} for i in range(12)]  # a third has no room for its answer
     config = data_config(str(write_jsonl(tmp_path / "train.jsonl", rows)), 64, 0)
@@ -110,7 +110,7 @@ def test_a_piece_without_a_usable_row_is_passed_over(tmp_path, toy_tokenizer, ow
 
 def test_the_second_time_nothing_is_prepared(config, toy_tokenizer, own_cache, monkeypatch):
     first = prepare_training_data(config, 1, gsm8k_conversation, toy_tokenizer, inject_facts=True)
-    monkeypatch.setattr("domain_tokens.data.prepared._prepare_into", None)  # would fail if it were called
+    monkeypatch.setattr("domain_tokens.data.prepared.split_training_rows", None)  # would fail if it were called
     second = prepare_training_data(config, 1, gsm8k_conversation, toy_tokenizer, inject_facts=True)
     assert isinstance(second[0].ids, np.memmap)
     for one, other in zip(first[:2], second[:2], strict=True):
@@ -119,7 +119,9 @@ def test_the_second_time_nothing_is_prepared(config, toy_tokenizer, own_cache, m
     assert first[2] == second[2]
 
 
-def test_whatever_shapes_the_rows_makes_them_anew(config, toy_tokenizer, own_cache, monkeypatch, tmp_path):
+def test_rows_are_prepared_again_after_any_change_that_decides_them(
+    config, toy_tokenizer, own_cache, monkeypatch, tmp_path
+):
     tokenizer = copy.deepcopy(toy_tokenizer)
 
     def prepare_again(config=config, seed=1, inject=True):
@@ -159,31 +161,31 @@ def test_an_interrupted_preparation_is_done_again(config, toy_tokenizer, own_cac
     (name,) = entries(own_cache)
     about = json.loads((own_cache / name / "about.json").read_text())
     (own_cache / name / "about.json").unlink()
-    (own_cache / name / "train.ids").write_bytes(b"half of")
+    (own_cache / name / "train.ids.npy").write_bytes(b"half of")
     train, _, _ = prepare_training_data(config, 1, gsm8k_conversation, toy_tokenizer, inject_facts=True)
     assert len(train) == 35
     assert json.loads((own_cache / name / "about.json").read_text()) == about
 
 
-def test_what_has_long_been_unused_is_removed(config, toy_tokenizer, own_cache):
+def test_rows_unused_for_a_month_are_removed(config, toy_tokenizer, own_cache):
     prepare_training_data(config, 1, gsm8k_conversation, toy_tokenizer, inject_facts=True)
     (old,) = entries(own_cache)
     month_ago = time.time() - 31 * 24 * 3600
-    os.utime(own_cache / old / "about.json", (month_ago, month_ago))
+    os.utime(own_cache / old, (month_ago, month_ago))
     prepare_training_data(config, 2, gsm8k_conversation, toy_tokenizer, inject_facts=True)
     assert old not in entries(own_cache)
     assert len(entries(own_cache)) == 1
 
 
-def test_a_place_that_cannot_be_written_is_an_error_of_one_line(config, toy_tokenizer, tmp_path, monkeypatch):
+def test_a_folder_that_cannot_be_written_is_an_error_of_one_line(config, toy_tokenizer, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("HF_HOME", str(tmp_path / "file"))
     with pytest.raises(RunError, match="cannot be kept.*set HF_HOME"):
         prepare_training_data(config, 1, gsm8k_conversation, toy_tokenizer, inject_facts=True)
 
 
-@pytest.mark.parametrize("damage", ["train.ids", "val.trained", "train.offsets"])
-def test_a_damaged_entry_is_made_anew(config, toy_tokenizer, own_cache, damage):
+@pytest.mark.parametrize("damage", ["train.ids.npy", "val.trained.npy", "train.offsets.npy", "about.json"])
+def test_damaged_rows_are_prepared_again(config, toy_tokenizer, own_cache, damage):
     first, _, _ = prepare_training_data(config, 1, gsm8k_conversation, toy_tokenizer, inject_facts=True)
     expected = [row["labels"].tolist() for row in first]
     (name,) = entries(own_cache)
@@ -193,7 +195,7 @@ def test_a_damaged_entry_is_made_anew(config, toy_tokenizer, own_cache, damage):
         assert [row["labels"].tolist() for row in again] == expected
 
 
-def test_another_parquet_file_of_the_same_name_and_time_is_read_anew(tmp_path, toy_tokenizer, own_cache):
+def test_another_parquet_file_of_the_same_name_and_time_is_read(tmp_path, toy_tokenizer, own_cache):
     import datasets
 
     path = tmp_path / "train.parquet"
@@ -205,22 +207,22 @@ def test_another_parquet_file_of_the_same_name_and_time_is_read_anew(tmp_path, t
         assert f"#### {answer}<|endoftext|>" in toy_tokenizer.decode(train[0]["input_ids"])
 
 
-def test_what_another_process_uses_is_not_removed(config, toy_tokenizer, own_cache):
+def test_rows_that_another_process_uses_are_not_removed(config, toy_tokenizer, own_cache):
     (own_cache / "old").mkdir(parents=True)
     os.utime(own_cache / "old", (1, 1))
     with FileLock(own_cache / "old.lock"):
         prepare_training_data(config, 1, gsm8k_conversation, toy_tokenizer, inject_facts=True)
         assert (own_cache / "old").exists()
     prepare_training_data(config, 2, gsm8k_conversation, toy_tokenizer, inject_facts=True)
-    assert not (own_cache / "old").exists(), "left half made by an interrupted run"
+    assert not (own_cache / "old").exists(), "left incomplete by an interrupted run"
 
 
 def test_no_process_outlives_the_one_that_waits_for_it():
     code = (
-        "import os, time\nfrom domain_tokens import parallel\n"
-        "parallel.os.sched_getaffinity = lambda pid: {0, 1}\n"
-        "def work(item):\n    os.write(1, b'%d\\n' % os.getpid())\n    time.sleep(60)\n"  # whole lines, one write each
-        "list(map_in_order(work, [1, 2]))\n"
+        "import os, time\nfrom domain_tokens.data.parallel import map_rows\n"
+        "os.sched_getaffinity = lambda pid: {0, 1}\n"
+        "def work(rows):\n    os.write(1, b'%d\\n' % os.getpid())\n    time.sleep(60)\n"  # whole lines, one write each
+        "list(map_rows(work, [1, 2], 1, 'working'))\n"
     )
     waiting = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     workers = [int(waiting.stdout.readline()) for _ in range(2)]
@@ -239,10 +241,10 @@ def is_running(pid: int) -> bool:
         return False
 
 
-def test_a_killed_process_is_an_error_and_not_a_wait_forever(monkeypatch):
+def test_a_killed_process_is_an_error_instead_of_an_endless_wait(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
     with pytest.raises(RunError, match="was killed"):
-        list(map_in_order(lambda item: os.kill(os.getpid(), 9), [1, 2, 3]))
+        list(map_rows(lambda rows: os.kill(os.getpid(), 9), [1, 2, 3], 1, "working"))
 
 
 def test_an_error_in_another_process_arrives(tmp_path, monkeypatch, toy_tokenizer, own_cache):
