@@ -99,7 +99,7 @@ def _plan_seed(experiment, root: Path, seed: int | None) -> list[Step]:
     steps = []
     seeded = [] if seed is None else ["--seed", str(seed)]
     for condition in CONDITIONS:
-        model = experiment.base.folder.format(condition=condition)
+        model = getattr(experiment.base, condition)
         if experiment.base.source is not None:
             source = ["--source", experiment.base.source]
             if experiment.base.source == "toy":

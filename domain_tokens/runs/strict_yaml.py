@@ -1,4 +1,8 @@
-"""YAML as a recipe means it: no aliases, no repeated keys, `2e-5` a number and `no` a text."""
+"""A YAML file and `key=value` overrides to small frozen dataclasses. Strict: nothing is guessed, nothing ignored.
+
+Every value stands in the YAML; there is no second copy of a recipe here. An override names a key in full
+(`trainer.learning_rate=1e-4`) or by its last part where that is unambiguous (`learning_rate=1e-4`).
+"""
 
 import re
 import typing
@@ -11,7 +15,7 @@ from domain_tokens.runs.errors import InputError
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 without its traps: it reads 2e-5 as text and `no` as false, and takes the last of two equal keys."""
+    """YAML 1.1 reads 2e-5 as text and `no` as false, and takes the last of two equal keys. A recipe means otherwise."""
 
     yaml_implicit_resolvers: typing.ClassVar = {
         first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
@@ -19,7 +23,7 @@ class _Loader(yaml.SafeLoader):
     }
 
     def compose_node(self, parent, index):
-        """Refuse aliases: a few of them can expand beyond memory, or hold themselves."""
+        """No aliases: with a few of them a text stands for more than fits into memory, or for what holds itself."""
         if self.check_event(yaml.events.AliasEvent):
             alias = self.peek_event()
             raise yaml.composer.ComposerError(
@@ -50,7 +54,7 @@ def parse_yaml(text: str) -> Any:
         return yaml.load(text, Loader=_Loader)
     except yaml.YAMLError:
         raise
-    except Exception as error:  # impossible dates and numbers, misplaced tags, endless nesting
+    except Exception as error:  # dates and numbers that are none, tags on the wrong thing, nesting without end
         raise yaml.YAMLError(str(error)) from error
 
 
