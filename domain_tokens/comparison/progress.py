@@ -10,9 +10,11 @@ from domain_tokens.runs.names import (
     UNFINISHED,
     eval_folder,
     is_experiment,
+    results_file,
     seed_folder,
     seeds_below,
     stage_folder,
+    unfinished_answers,
     unfinished_evaluation,
 )
 
@@ -57,12 +59,12 @@ def _stage(folder: Path, results_name: str) -> str:
 
 
 def _evaluation(folder: Path, name: str) -> str:
-    if (folder / EVALUATIONS[name]).is_file():
-        metrics = read_json(folder / EVALUATIONS[name])["metrics"]
+    if (folder / results_file(name)).is_file():
+        metrics = read_json(folder / results_file(name))["metrics"]
         return f"complete: {metrics['accuracy']:.1%} of {metrics['total']}"
     if not (folder / unfinished_evaluation(name)).is_file():
         return PENDING
-    answered = sum(path.read_bytes().count(b"\n") for path in folder.glob(f"{name}_unfinished-*.jsonl"))
+    answered = sum(path.read_bytes().count(b"\n") for path in folder.glob(unfinished_answers(name, "*")))
     return f"running, {answered} answered"
 
 

@@ -14,7 +14,7 @@ from domain_tokens.evaluation.questions import PROBE_COUNTS
 from domain_tokens.evaluation.scores import metrics
 from domain_tokens.runs.errors import InputError
 from domain_tokens.runs.files import read_json, read_jsonl
-from domain_tokens.runs.names import GSM8K_EVAL, PROBES_EVAL
+from domain_tokens.runs.names import EVALUATIONS, PROBES_EVAL, predictions_file, results_file
 
 Predictions = list[dict[str, Any]]
 
@@ -60,13 +60,13 @@ def read_runs(baseline_dirs: Sequence[Path], mul_tokens_dirs: Sequence[Path]) ->
     folders = {"baseline": baseline_dirs, "mul_tokens": mul_tokens_dirs}
     everything = [*baseline_dirs, *mul_tokens_dirs]
     runs = {}
-    for name in (GSM8K_EVAL, PROBES_EVAL):
-        complete = [folder for folder in everything if (folder / f"{name}_results.json").is_file()]
+    for name in EVALUATIONS:
+        complete = [folder for folder in everything if (folder / results_file(name)).is_file()]
         if not complete:
             continue
         if len(complete) < len(everything):
             lacking = next(folder for folder in everything if folder not in complete)
-            raise InputError(f"{lacking} has no {name}_results.json, {complete[0]} has; run that evaluation too")
+            raise InputError(f"{lacking} has no {results_file(name)}, {complete[0]} has; run that evaluation too")
         runs[name] = Runs(
             *([_read(folder, name, condition) for folder in folders[condition]] for condition in CONDITIONS)
         )
@@ -79,14 +79,14 @@ def read_runs(baseline_dirs: Sequence[Path], mul_tokens_dirs: Sequence[Path]) ->
 
 
 def _read(folder: Path, name: str, condition: str) -> Evaluation:
-    results = read_json(folder / f"{name}_results.json")
+    results = read_json(folder / results_file(name))
     if results.get("condition") != condition:
         raise InputError(
             f"{folder} holds a {results.get('condition')} evaluation, expected {condition}; check the two folders"
         )
     if not isinstance(results.get("config"), dict):
-        raise InputError(f"{folder / name}_results.json has no config; run the evaluation again with --overwrite")
-    path = folder / f"{name}_predictions.jsonl"
+        raise InputError(f"{folder / results_file(name)} has no config; run the evaluation again with --overwrite")
+    path = folder / predictions_file(name)
     if not path.is_file():
         raise InputError(f"{path} is missing; run the evaluation again with --overwrite")
     predictions = read_jsonl(path)
