@@ -811,7 +811,9 @@ COMPARISONS = {
         [f"{EVAL}/gsm8k_results.json holds a list, expected an object"],
         put(f"{EVAL}/gsm8k_results.json", "[]"),
     ),
-    "results of nothing": Case(COMPARE, [f"{EVAL} holds a None evaluation"], put(f"{EVAL}/gsm8k_results.json", "{}")),
+    "results of nothing": Case(
+        COMPARE, [f"{EVAL}/gsm8k_results.json: condition is missing"], put(f"{EVAL}/gsm8k_results.json", "{}")
+    ),
     "half-written predictions": Case(
         COMPARE,
         [f"{EVAL}/gsm8k_predictions.jsonl is not readable JSONL", "make it again"],
@@ -839,7 +841,7 @@ COMPARISONS = {
     ),
     "predictions of nothing": Case(
         COMPARE,
-        [f"{EVAL}/arithmetic_predictions.jsonl line 1: no proper 'id'", "--overwrite"],
+        [f"{EVAL}/arithmetic_predictions.jsonl line 1: id is missing", "--overwrite"],
         rows(f"{EVAL}/arithmetic_predictions.jsonl", {}, times=281),
     ),
     "one evaluation of two": Case(
@@ -848,7 +850,7 @@ COMPARISONS = {
         take(f"{EVAL}/arithmetic_results.json"),
     ),
     "a config that is a list": Case(
-        COMPARE, [f"{EVAL}/gsm8k_results.json"], set_json(f"{EVAL}/gsm8k_results.json", config=[])
+        COMPARE, [f"{EVAL}/gsm8k_results.json: config is []"], set_json(f"{EVAL}/gsm8k_results.json", config=[])
     ),
     "negative seed": Case(f"{COMPARE} --seed -1", ["--seed is -1, expected 0"]),
 }

@@ -9,8 +9,8 @@ from domain_tokens.comparison.compare import Row, compare_evaluations
 from domain_tokens.comparison.reading import Evaluation, Runs, read_runs
 from domain_tokens.conditions import CONDITIONS
 from domain_tokens.runs.errors import InputError
-from domain_tokens.runs.files import read_json
 from domain_tokens.runs.names import SFT_STAGES, eval_folder, is_experiment, seed_folder, seeds_below, stage_folder
+from domain_tokens.runs.schemas import TRAINING, read_results
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,10 @@ class Experiment:
         """One evaluation of the reference for each seed."""
         return next(iter(next(iter(self.runs.values())).values()))
 
+    def evaluations(self) -> list[tuple[str, Evaluation]]:
+        """Return all evaluations with their names."""
+        return [(name, each) for name, groups in self.runs.items() for group in groups.values() for each in group]
+
     def trainings_of(self, stage: str, condition: str) -> list[dict[str, Any]]:
         """Return the results of a stage, one for each seed."""
         return [run.results for run in self.trainings if (run.stage, run.condition) == (stage, condition)]
@@ -52,7 +56,7 @@ def collect_experiment(root: Path, seeds: Sequence[int] | None) -> Experiment:
     roots = [seed_folder(root, seed) for seed in seeds] if seeds else [root]
     runs = read_runs({condition: [eval_folder(each, condition) for each in roots] for condition in CONDITIONS})
     trainings = [
-        Training(folder, stage, condition, read_json(folder / results_name))
+        Training(folder, stage, condition, read_results(folder / results_name, TRAINING))
         for each in roots
         for condition in CONDITIONS
         for stage, results_name in SFT_STAGES.items()
