@@ -114,6 +114,7 @@ def reply_length_figure(tokens: Mapping[str, Sequence[int]]) -> Figure:
         axes.hist(lengths, bins=bins, color=color, alpha=0.25)
         axes.hist(lengths, bins=bins, histtype="step", color=color, lw=1.5, label=label)
     axes.set_ylabel("replies")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.legend(loc="outside upper center", ncols=2)
     return figure
 

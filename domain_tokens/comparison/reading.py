@@ -91,16 +91,11 @@ def _read(folder: Path, name: str, condition: str) -> Evaluation:
 def _check_alike(name: str, groups: Runs) -> None:
     first, *others = [evaluation for group in groups.values() for evaluation in group]
     for other in others:
-        for key, found, expected, advice in (
-            ("eval_version", first.results, other.results, "run the older one again"),
-            # what can change a reply to the same question
-            ("max_new_tokens", first.results["config"], other.results["config"], "run one of them again"),
-            ("dtype", first.results["config"], other.results["config"], "run one of them again"),
-        ):
-            if found.get(key) != expected.get(key):
-                raise InputError(
-                    f"{name}: {key} {found.get(key)} against {expected.get(key)} in {other.folder}; {advice}"
-                )
+        for key in ("eval_version", "max_new_tokens", "dtype"):  # what can change a reply to the same question
+            values = [(each.results | each.results["config"]).get(key) for each in (first, other)]
+            if values[0] != values[1]:
+                advice = f"run the {'older' if key == 'eval_version' else 'differing'} one again"
+                raise InputError(f"{name}: {key} {values[0]} against {values[1]} in {other.folder}; {advice}")
         if differing := len(_asked(first) ^ _asked(other)):
             raise InputError(
                 f"{name}: {first.folder} and {other.folder} hold different questions ({differing} without a partner); "

@@ -795,7 +795,7 @@ COMPARISONS = {
     ),
     "of other settings": Case(
         COMPARE,
-        ["max_new_tokens 2 against 3", "run one of"],
+        ["max_new_tokens 2 against 3", "run the differing one"],
         edit(f"{EVAL}/gsm8k_results.json", '"max_new_tokens": 2', '"max_new_tokens": 3'),
     ),
     "half-written results": Case(

@@ -1,4 +1,4 @@
-"""Results and predictions with any one field edited: one line, or the same outcome, and never a traceback."""
+"""Results and predictions with one field edited give one line or the same comparison, and never a traceback."""
 
 import json
 

@@ -59,11 +59,14 @@ def test_it_says_where_every_number_comes_from(report):
     assert rows[-1][:2] == ["evaluation: probes", "seed_1/eval_mul_tokens"]
 
 
-def test_it_shows_the_recipe_of_each_stage_and_where_the_conditions_differ(report):
-    for stage in ("stage 1: Tulu", "stage 2: GSM8K"):
-        assert cells(report.read_text(encoding="utf-8"), f"<caption>{stage}</caption>") == [
-            ["seed", "0, 1"], ["data.subset", "–"], ["trainer.learning_rate", "baseline: 2e-05; mul_tokens: 1.00002"],
-        ]  # fmt: skip
+def test_it_shows_the_recipe_of_each_stage_once_for_conditions_that_share_it(report):
+    recipes = re.findall(r"<figcaption>(stage .*?)</figcaption>\n<pre>(.*?)</pre>", report.read_text(), flags=re.DOTALL)
+    recipe = "data:\n  subset: null\ntrainer:\n  learning_rate: {}\n"
+    assert recipes == [
+        ("stage 1: Tulu, baseline and mul_tokens", recipe.format("0.002")),
+        ("stage 2: GSM8K, baseline", recipe.format("0.002")),
+        ("stage 2: GSM8K, mul_tokens", recipe.format("0.001")),
+    ]
 
 
 def test_losses_of_different_conditions_are_said_not_to_compare(report):
@@ -208,7 +211,7 @@ def test_questions_are_sorted_and_marks_are_coloured(opened):
     assert opened.find_element("css selector", first).text == "What is 6 times 9 in world 0?"
     script = "return getComputedStyle(document.querySelector(arguments[0]), '::before').color"
     colors = [opened.execute_script(script, f"#list .verdict-{verdict}") for verdict in ("right", "wrong")]
-    assert colors == ["rgb(0, 103, 63)", "rgb(168, 50, 0)"]
+    assert colors == ["rgb(0, 128, 76)", "rgb(192, 58, 0)"]
 
 
 def test_a_link_leads_to_one_question(browser, report):
@@ -243,7 +246,7 @@ def test_nothing_sticks_out_of_the_page(browser, report, width):
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", device)
     browser.get(report.as_uri())
     assert browser.execute_script("return document.documentElement.scrollWidth") == width
-    for cell in browser.find_elements("css selector", ".stacked tbody td, .recipe td"):
+    for cell in browser.find_elements("css selector", ".stacked tbody td, figure pre"):
         assert 0 < cell.rect["width"] <= cell.rect["x"] + cell.rect["width"] <= width, cell.text
     browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 

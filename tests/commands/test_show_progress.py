@@ -85,6 +85,14 @@ def test_a_note_gets_the_table_and_keeps_the_rest(experiment, tmp_path, monkeypa
     )
 
 
+@pytest.mark.parametrize("step", [None, "text", float("nan"), 10**400, []])
+def test_a_checkpoint_without_a_proper_step_is_one_line(experiment, step):
+    state = experiment / "sft_tulu_mul_tokens/checkpoint-500/trainer_state.json"
+    state.write_text(json.dumps({"global_step": step, "max_steps": 6250}))
+    with pytest.raises(InputError, match=r"trainer_state.json: global_step is .*, expected a count"):
+        show_progress.main([str(experiment)])
+
+
 def test_a_block_without_end_and_a_missing_note_are_refused(experiment, tmp_path):
     with pytest.raises(InputError, match="is no file; write the note first"):
         show_progress.main([str(experiment), "--write", str(tmp_path / "no.md")])

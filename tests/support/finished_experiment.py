@@ -51,11 +51,12 @@ def write_experiment(root, seed, right, with_probes=True, wrong_probes=("mul_tab
             }  # fmt: skip
             (root / f"eval_{condition}/{name}_results.json").write_text(json.dumps(results))
         for stage, name in (("sft_tulu", "tulu_sft_results.json"), ("sft_gsm8k", "sft_results.json")):
+            rate = 0.001 if (stage, condition) == ("sft_gsm8k", "mul_tokens") else 0.002
             results = {
                 "seed": seed, "train_loss": 1.5, "eval_loss": 1.25, "steps": 100, "total_train_samples": 1600,
                 "injected_mul_tokens": 900 * side, "injected_by_fact": {"<MUL_6_9_54>": 900} if side else {},
                 "loss_curves": {"train": [[50, 2.0 + seed], [100, 1.0]], "validation": [[100, 1.25]]},
-                "config": {"seed": seed, "data": {"subset": None}, "trainer": {"learning_rate": 2e-5 + side}},
+                "config": {"seed": seed, "data": {"subset": None}, "trainer": {"learning_rate": rate}},
                 "train_runtime": 90.0, "weights": "f" * 64, "environment": {"commit": None, "dirty": None},
             }  # fmt: skip
             folder = root / f"{stage}_{condition}"

@@ -30,11 +30,6 @@ class Experiment:
     rows: list[Row]  # of the comparison
     trainings: list[Training]  # by seed, condition and stage
 
-    @property
-    def first_evaluations(self) -> list[Evaluation]:
-        """One evaluation of the reference for each seed."""
-        return next(iter(next(iter(self.runs.values())).values()))
-
     def evaluations(self) -> list[tuple[str, Evaluation]]:
         """Return all evaluations with their names."""
         return [(name, each) for name, groups in self.runs.items() for group in groups.values() for each in group]

@@ -40,12 +40,12 @@ def render_report(experiment: Experiment) -> str:
         generated=data_label(experiment.runs),
         rows=experiment.rows,
         measures=formats.measure_table(experiment.rows, *CONDITIONS),
-        seeds=len(experiment.first_evaluations),
+        seeds=len(experiment.rows[0][next(iter(CONDITIONS))]["by_seed"]),
         conditions=list(CONDITIONS),
         style=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
         script=Markup((_HERE / "page.js").read_text(encoding="utf-8")),
         plots=_plots(experiment),
-        mul_tables=_mul_tables(experiment),
+        mul_tables=mul_tables(experiment.runs[PROBES_EVAL]) if PROBES_EVAL in experiment.runs else {},
         usage=_usage(experiment),
         runs=run_table(experiment),
         environments=environments(experiment),
@@ -94,17 +94,6 @@ def _last_losses(condition: str, runs: list[dict[str, Any]]) -> str:
         if lasts := [run[key][-1][1] for run in runs if run[key]]:
             parts.append(f"{name} loss {sum(lasts) / len(lasts):.4f}")
     return f"{condition}, at the end: {', '.join(parts)}"
-
-
-def _mul_tables(experiment: Experiment) -> list[dict[str, Any]]:
-    """Return each group's multiplication table with how many products were asked, right and missed."""
-    tables = mul_tables(experiment.runs[PROBES_EVAL]) if PROBES_EVAL in experiment.runs else {}
-    return [
-        {"label": label, "shares": shares, "right": f"{right:.4g}", "asked": asked, "missed": asked - right}
-        for label, shares in tables.items()
-        for right, asked in [(np.nansum(shares), int(np.isfinite(shares).sum()))]
-        if asked
-    ]
 
 
 def _usage(experiment: Experiment) -> dict[str, Any]:

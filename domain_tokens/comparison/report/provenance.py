@@ -1,7 +1,8 @@
 """Where a report's numbers come from: every run, the recipes of the stages, and the environments."""
 
 from pathlib import Path
-from typing import Any
+
+import yaml
 
 from domain_tokens.comparison.formats import EVALUATION_NAMES, STAGE_NAMES, duration
 from domain_tokens.comparison.report.collect import Experiment
@@ -51,24 +52,11 @@ def environments(experiment: Experiment) -> dict[str, list[str]]:
     }
 
 
-def recipes(experiment: Experiment) -> dict[str, dict[str, str]]:
-    """Return by stage its config, flat. A value that differs between the conditions names them."""
-    tables: dict[str, dict[str, str]] = {}
-    for stage, name in STAGE_NAMES.items():
-        found: dict[str, dict[str, list[str]]] = {}  # values of all seeds by key and condition
-        for run in experiment.trainings:
-            for key, value in _flat(run.results.get("config") or {}).items() if run.stage == stage else ():
-                found.setdefault(key, {}).setdefault(run.condition, []).append(value)
-        for key, values in found.items():
-            texts = {condition: ", ".join(dict.fromkeys(each)) for condition, each in values.items()}
-            differing = "; ".join(f"{condition}: {text}" for condition, text in texts.items())
-            tables.setdefault(name, {})[key] = differing if len(set(texts.values())) > 1 else next(iter(texts.values()))
-    return tables
-
-
-def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, str]:
-    flat = {}
-    for key, value in config.items():
-        name = f"{prefix}{key}"
-        flat |= _flat(value, f"{name}.") if isinstance(value, dict) else {name: "–" if value is None else str(value)}
-    return flat
+def recipes(experiment: Experiment) -> dict[str, str]:
+    """Return configs as YAML without their seeds, by stage and, if the conditions' configs differ, by condition."""
+    found: dict[tuple[str, str], dict[str, None]] = {}  # conditions by stage and config
+    for run in experiment.trainings:
+        if config := {key: value for key, value in (run.results.get("config") or {}).items() if key != "seed"}:
+            recipe = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+            found.setdefault((STAGE_NAMES[run.stage], recipe), {})[run.condition] = None
+    return {f"{name}, {' and '.join(conditions)}": recipe for (name, recipe), conditions in found.items()}
