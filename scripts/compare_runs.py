@@ -10,7 +10,7 @@ Example:
 import argparse
 from pathlib import Path
 
-from domain_tokens.comparison.formats import accuracy, detectable, p_value, percent, points, short_verdict
+from domain_tokens.comparison.formats import measure_table, percent
 from domain_tokens.conditions import CONDITIONS
 from domain_tokens.runs.command import CommandParser, run
 from domain_tokens.runs.terminal import aligned
@@ -31,10 +31,10 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
+    from domain_tokens.comparison import figures
     from domain_tokens.comparison.compare import compare_evaluations, headline, mul_tables, token_usage
-    from domain_tokens.comparison.figures import accuracy_figure, mul_table_figure, save_figure
-    from domain_tokens.comparison.reading import read_runs
-    from domain_tokens.runs.files import shown_path, write_json
+    from domain_tokens.comparison.reading import data_label, read_runs
+    from domain_tokens.runs.files import json_text, shown_path, write_files
     from domain_tokens.runs.folders import output_file
     from domain_tokens.runs.names import PROBES_EVAL
     from domain_tokens.runs.provenance import environment
@@ -42,13 +42,13 @@ def main(argv: list[str] | None = None) -> None:
     output = output_file(args.output_path)
     folders = {condition: [Path(folder) for folder in getattr(args, f"{condition}_dir")] for condition in CONDITIONS}
     runs = read_runs(folders)
-    rows, usage = compare_evaluations(runs, args.seed), token_usage(runs)
+    places = {name: figures.plot_file(output, name) for name in ("accuracy", "mul_table")}
+    rows, usage, data = compare_evaluations(runs, args.seed), token_usage(runs), data_label(runs)
     first_group = next(iter(next(iter(runs.values())).values()))
 
-    plots = [save_figure(accuracy_figure(rows, list(folders)), output.with_name(f"{output.stem}_accuracy.png"))]
+    plots = {places["accuracy"]: figures.accuracy_figure(rows, list(folders), data)}
     if PROBES_EVAL in runs:
-        figure = mul_table_figure(mul_tables(runs[PROBES_EVAL]))
-        plots.append(save_figure(figure, output.with_name(f"{output.stem}_mul_table.png")))
+        plots[places["mul_table"]] = figures.mul_table_figure(mul_tables(runs[PROBES_EVAL]), data)
     comparison = {
         "eval_version": first_group[0].results.get("eval_version"),  # the same in all that is compared
         "seed": args.seed,
@@ -59,34 +59,28 @@ def main(argv: list[str] | None = None) -> None:
         "plots": [plot.name for plot in plots],
         "environment": environment("cpu"),
     }
-    write_json(output, comparison)
-    print(_comparison_table(rows, *folders), headline(rows[0], *folders), _usage_table(usage), sep="\n\n", end="\n\n")
+    images = {path: figures.figure_as_png(figure) for path, figure in plots.items()}
+    write_files(images | {output: json_text(comparison).encode()})
+    print(_comparison_table(rows, *folders, data))
+    print(f"\n{headline(rows[0], *folders, data)}\n\n{_usage_table(usage, data)}\n")
     for path in (output, *plots):
         print(f"wrote {path}")
 
 
-def _comparison_table(rows: list[dict], reference: str, other: str) -> str:
-    header = "measure", "questions", reference, other, "difference", "95% interval", "p", "detectable", "verdict"
-    cells = [header]
-    for row in rows:
-        low, high = map(points, row["interval"])
-        p = p_value(row)
-        cells.append((
-            row["name"], str(row["questions"]), accuracy(row[reference]), accuracy(row[other]),
-            points(row["difference"]), f"[{low}, {high}]", p if p.endswith("*") else f"{p} ", detectable(row),
-            short_verdict(row),
-        ))  # fmt: skip
+def _comparison_table(rows: list[dict], reference: str, other: str, data: str) -> str:
+    columns = [name for name in measure_table(rows, reference, other)[0] if name != "effect h"]
+    cells = [tuple(row[name] for name in columns) for row in measure_table(rows, reference, other)]
     notes = (
         f"Differences in percentage points, {other} minus {reference}, paired by question; p: McNemar's exact test\n"
         "(*: Holm's correction for three categories); detectable: what these questions show in 4 of 5 runs."
     )
     if (seeds := len(rows[0][reference]["by_seed"])) > 1:
         notes += f"\nAccuracies are means ± standard deviations over {seeds} seeds; the interval covers seeds too."
-    return f"{aligned(cells, left=(0, 8))}\n\n{notes}"
+    return f"{aligned([(columns[0] + data, *columns[1:]), *cells], left=(0, 8))}\n\n{notes}"
 
 
-def _usage_table(usage: dict) -> str:
-    cells = [("replies", "condition", "tokens each", "facts each", "facts in all", "ended by end-of-text")]
+def _usage_table(usage: dict, data: str) -> str:
+    cells = [(f"replies{data}", "condition", "tokens each", "facts each", "facts in all", "ended by end-of-text")]
     for name, groups in usage.items():
         for label, figures in groups.items():
             tokens, facts = f"{figures['avg_response_tokens']:.1f}", f"{figures['mul_tokens_per_response']:.2f}"

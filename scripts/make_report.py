@@ -22,15 +22,16 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     # scipy and matplotlib take seconds to import, which --help and usage errors need not wait for
-    from domain_tokens.comparison import report
+    from domain_tokens.comparison.report.collect import collect_experiment
+    from domain_tokens.comparison.report.page import render_report
     from domain_tokens.runs.files import write_text
     from domain_tokens.runs.folders import output_file
     from domain_tokens.runs.terminal import readable_size
 
     root = Path(args.experiment)
-    experiment = report.collect_experiment(root, args.seeds)
+    experiment = collect_experiment(root, args.seeds)
     output = output_file(args.output_path or str(root / REPORT))
-    write_text(output, report.render_report(experiment))
+    write_text(output, render_report(experiment))
     print(f"wrote {output} ({readable_size(output.stat().st_size)}); open it in a browser")
 
 

@@ -34,7 +34,9 @@ def compare_evaluations(runs: Mapping[str, Runs], seed: int = BOOTSTRAP_SEED) ->
         if evaluation == GSM8K_EVAL:
             rows.append(_compare(f"{name}, strict", groups, seed, key="correct_strict"))
         elif evaluation == PROBES_EVAL:
-            categories = [_compare(f"{name}: {each}", groups, seed, category=each) for each in PROBE_COUNTS]
+            asked = {row["category"] for row in next(iter(groups.values()))[0].predictions}
+            names = [each for each in PROBE_COUNTS if each in asked]
+            categories = [_compare(f"{name}: {each}", groups, seed, category=each) for each in names]
             for row, p in zip(categories, statistics.holm_p([row["mcnemar_p"] for row in categories]), strict=True):
                 row["holm_p"] = p
             rows += categories
@@ -56,11 +58,11 @@ def token_usage(runs: Mapping[str, Runs]) -> dict[str, Any]:
     return usage
 
 
-def headline(row: Row, reference: str, other: str) -> str:
-    """Return one measure in a sentence."""
+def headline(row: Row, reference: str, other: str, data: str) -> str:
+    """Return one measure in a sentence. data: what to say of the data beside the measure's name."""
     accuracies = ", ".join(f"{label} {percent(row[label]['accuracy'])}" for label in (other, reference))
     difference = f"difference {points(row['difference'])} points, 95% interval {interval(row)}"
-    return f"{row['name']}: {row['verdict']} ({accuracies}; {difference})"
+    return f"{row['name']}{data}: {row['verdict']} ({accuracies}; {difference})"
 
 
 def mul_tables(groups: Runs) -> dict[str, np.ndarray]:

@@ -16,11 +16,13 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from domain_tokens.runs.files import write_files
+from domain_tokens.runs.errors import InputError
+from domain_tokens.runs.files import read_json
 
 # Colours that colour-blind readers can tell apart (Okabe & Ito 2008).
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
 _WRONG, _SOME, _RIGHT = "#d55e00", "#f0e442", "#56b4e9"
+_PNG_TITLE = "comparison by domain_tokens"
 _INK, _RULE = "#222222", "#b0b0b0"
 _STYLE = {
     "axes.edgecolor": _INK, "axes.labelcolor": _INK, "text.color": _INK, "xtick.color": _INK, "ytick.color": _INK,
@@ -41,9 +43,12 @@ def _new_plot(height: float, xlabel: str, grid: str) -> tuple[Figure, Axes]:
 
 
 @rc_context(_STYLE)
-def accuracy_figure(rows: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> Figure:
-    """Draw the groups' accuracies at each measure with their intervals, and a dash for each of several seeds."""
-    figure, axes = _new_plot(1.2 + 0.55 * len(rows), "right answers in %, with 95% intervals", "x")
+def accuracy_figure(rows: Sequence[Mapping[str, Any]], labels: Sequence[str], data: str = "") -> Figure:
+    """Draw the groups' accuracies at each measure with their intervals, and a dash for each of several seeds.
+
+    data: what to say of the data beside the plot's subject.
+    """
+    figure, axes = _new_plot(1.2 + 0.55 * len(rows), f"right answers in %, with 95% intervals{data}", "x")
     for i, (label, color) in enumerate(zip(labels, COLORS, strict=False)):
         heights = np.arange(len(rows)) + 0.28 * (i - (len(labels) - 1) / 2)
         groups = [row[label] for row in rows]
@@ -62,13 +67,13 @@ def accuracy_figure(rows: Sequence[Mapping[str, Any]], labels: Sequence[str]) ->
 
 
 @rc_context(_STYLE)
-def mul_table_figure(tables: Mapping[str, np.ndarray]) -> Figure:
-    """Draw the 9×9 table of each group. tables: 9×9 each, the share of seeds that had a·b right."""
+def mul_table_figure(tables: Mapping[str, np.ndarray], data: str = "") -> Figure:
+    """Draw the 9×9 table of each group. tables: the share of seeds that had a·b right, NaN if it was not asked."""
     shades = LinearSegmentedColormap.from_list("right", [_WRONG, _SOME, _RIGHT])
     figure = Figure(figsize=(4.5 * len(tables), 5.2))
     for axes, (label, right) in zip(figure.subplots(1, len(tables)), tables.items(), strict=True):
         axes.imshow(right, cmap=shades, vmin=0, vmax=1)
-        axes.set_title(f"{label}: {np.nansum(right):.4g} of 81 right", pad=8)
+        axes.set_title(f"{label}: {np.nansum(right):.4g} of {np.isfinite(right).sum()} right", pad=8)
         axes.set_xlabel("b")
         axes.set_ylabel("a", rotation=0, labelpad=8)
         for axis in (axes.xaxis, axes.yaxis):
@@ -77,9 +82,9 @@ def mul_table_figure(tables: Mapping[str, np.ndarray]) -> Figure:
         axes.grid(which="minor", color="white", alpha=1)
         axes.tick_params(which="minor", length=0)
         for (a, b), share in np.ndenumerate(right):
-            mark = {1: str((a + 1) * (b + 1)), 0: "×"}.get(share, f"{share:.0%}")
+            mark = "" if np.isnan(share) else {1: str((a + 1) * (b + 1)), 0: "×"}.get(share, f"{share:.0%}")
             axes.text(b, a, mark, ha="center", va="center", fontsize=8)
-    figure.suptitle("“What is a times b?”: the product where it was answered right, × where not")
+    figure.suptitle(f"“What is a times b?”: the product where it was answered right, × where not{data}")
     return figure
 
 
@@ -109,14 +114,24 @@ def reply_length_figure(tokens: Mapping[str, Sequence[int]]) -> Figure:
         axes.hist(lengths, bins=bins, color=color, alpha=0.25)
         axes.hist(lengths, bins=bins, histtype="step", color=color, lw=1.5, label=label)
     axes.set_ylabel("replies")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.legend(loc="outside upper center", ncols=2)
     return figure
 
 
-def save_figure(figure: Figure, path: Path) -> Path:
+def figure_as_png(figure: Figure) -> bytes:
     image = io.BytesIO()
-    figure.savefig(image, dpi=150, format="png")
-    write_files({path: image.getvalue()})
+    figure.savefig(image, dpi=150, format="png", metadata={"Title": _PNG_TITLE})
+    return image.getvalue()
+
+
+def plot_file(comparison: Path, name: str) -> Path:
+    """Return the place for a plot beside the comparison's file. InputError if something else lies there."""
+    path = comparison.with_name(f"{comparison.stem}_{name}.png")
+    is_ours = path.is_file() and _PNG_TITLE.encode() in path.read_bytes()[:1000]
+    is_listed = comparison.is_file() and path.name in read_json(comparison).get("plots", [])
+    if path.exists() and not (is_ours or is_listed):
+        raise InputError(f"{path} is no plot of a comparison and would be replaced; choose another --output-path")
     return path
 
 

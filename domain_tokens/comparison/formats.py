@@ -1,6 +1,6 @@
 """How tables and the report write numbers, and what they call stages and evaluations."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from domain_tokens.runs.names import GSM8K_EVAL, PROBES_EVAL
@@ -18,27 +18,47 @@ def points(share: float) -> str:
     return f"{100 * share:+z.1f}"
 
 
-def accuracy(group: Mapping[str, Any]) -> str:
-    """Return the accuracy of one group in a row of a comparison, with its standard deviation over seeds if any."""
-    spread = group["std_over_seeds"]
-    return percent(group["accuracy"]) + ("" if spread is None else f" ± {100 * spread:.1f}")
-
-
 def interval(row: Mapping[str, Any]) -> str:
     return " to ".join(map(points, row["interval"]))
-
-
-def p_value(row: Mapping[str, Any]) -> str:
-    """Return the p-value of a row, with a star if it is corrected for several categories."""
-    p = row.get("holm_p", row["mcnemar_p"])
-    return ("<0.001" if p < 0.001 else f"{p:.3f}") + ("*" if "holm_p" in row else "")
-
-
-def detectable(row: Mapping[str, Any]) -> str:
-    difference = row["detectable_difference"]
-    return "-" if difference is None else f"{100 * difference:.1f}"
 
 
 def short_verdict(row: Mapping[str, Any]) -> str:
     """Return the verdict without what the run could have seen."""
     return row["verdict"].partition(";")[0]
+
+
+def measure_table(rows: Iterable[Mapping[str, Any]], reference: str, other: str) -> list[dict[str, str]]:
+    """Return the cells of a comparison's table by column, for each of its rows."""
+    return [
+        {
+            "measure": row["name"],
+            "questions": str(row["questions"]),
+            reference: _accuracy(row[reference]),
+            other: _accuracy(row[other]),
+            "difference": points(row["difference"]),
+            "95% interval": "[{}, {}]".format(*map(points, row["interval"])),
+            "p": _p_value(row),
+            "effect h": f"{row['cohens_h']:+z.2f}",
+            "detectable": "-" if (least := row["detectable_difference"]) is None else f"{100 * least:.1f}",
+            "verdict": short_verdict(row),
+        }
+        for row in rows
+    ]
+
+
+def _accuracy(group: Mapping[str, Any]) -> str:
+    spread = group["std_over_seeds"]
+    return percent(group["accuracy"]) + ("" if spread is None else f" ± {100 * spread:.1f}")
+
+
+def _p_value(row: Mapping[str, Any]) -> str:
+    """Return the p-value with a star if it is corrected for several categories, else with a space in its place."""
+    p = row.get("holm_p", row["mcnemar_p"])
+    return ("<0.001" if p < 0.001 else f"{p:.3f}") + ("*" if "holm_p" in row else " ")
+
+
+def duration(seconds: float) -> str:
+    """Return a time in its largest unit: `0.4 s`, `17 s`, `2.5 min`, `1.3 h`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"

@@ -6,15 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from domain_tokens.evaluation.questions import PROBE_COUNTS
-from domain_tokens.evaluation.scores import metrics
+from domain_tokens.runs.checking import EVALUATION, read_predictions, read_results
 from domain_tokens.runs.errors import InputError
-from domain_tokens.runs.files import read_json, read_jsonl
-from domain_tokens.runs.names import EVALUATIONS, PROBES_EVAL
-
-_PREDICTION_TYPES = {
-    "id": str, "question": str, "correct": bool, "correct_strict": bool, "tokens": int,
-    "mul_tokens": int, "finished": bool,
-}  # fmt: skip
+from domain_tokens.runs.names import EVALUATIONS, PROBES_EVAL, predictions_file, results_file
 
 
 @dataclass(frozen=True)
@@ -29,7 +23,7 @@ class Evaluation:
     def seed(self) -> int | None:
         """The seed of the model's last training; None if the results do not say."""
         lineage = self.results.get("lineage")
-        return lineage[-1].get("seed") if isinstance(lineage, list) and lineage else None
+        return lineage[-1].get("seed") if lineage else None
 
 
 # One evaluation of several groups of models, by label. Groups have an evaluation for each seed, in the same order.
@@ -50,7 +44,8 @@ def read_runs(folders: Mapping[str, Sequence[Path]]) -> dict[str, Runs]:
             )
     everything = [folder for group in folders.values() for folder in group]
     runs = {}
-    for name, results_name in EVALUATIONS.items():
+    for name in EVALUATIONS:
+        results_name = results_file(name)
         complete = [folder for folder in everything if (folder / results_name).is_file()]
         if not complete:
             continue
@@ -67,46 +62,41 @@ def read_runs(folders: Mapping[str, Sequence[Path]]) -> dict[str, Runs]:
     return runs
 
 
+def data_label(runs: Mapping[str, Runs]) -> str:
+    """Return what tables and plots say of the data: that it is generated, if a model comes from the toy world."""
+    lineages = [each.results.get("lineage") for groups in runs.values() for group in groups.values() for each in group]
+    return " (generated data)" if any(each and each[0].get("source") == "toy" for each in lineages) else ""
+
+
 def _read(folder: Path, name: str, condition: str) -> Evaluation:
-    results = read_json(folder / EVALUATIONS[name])
-    if results.get("condition") != condition:
+    results = read_results(folder / results_file(name), EVALUATION)
+    if results["condition"] != condition:
         raise InputError(
-            f"{folder} holds a {results.get('condition')} evaluation, expected {condition}; check the two folders"
+            f"{folder} holds a {results['condition']} evaluation, expected {condition}; check the two folders"
         )
-    if not isinstance(results.get("config"), dict):
-        raise InputError(f"{folder / EVALUATIONS[name]} has no config; run the evaluation again with --overwrite")
-    path = folder / f"{name}_predictions.jsonl"
+    path = folder / predictions_file(name)
     if not path.is_file():
         raise InputError(f"{path} is missing; run the evaluation again with --overwrite")
-    predictions = read_jsonl(path)
+    predictions = read_predictions(path)
     for number, row in enumerate(predictions, start=1):
-        for key, kind in _PREDICTION_TYPES.items():
-            if not isinstance(row, dict) or not isinstance(row.get(key), kind):
-                raise InputError(f"{path} line {number}: no proper {key!r}; run the evaluation again with --overwrite")
-        if name == PROBES_EVAL and row.get("category") not in PROBE_COUNTS:
+        if name != PROBES_EVAL:
+            row.pop("category", None)
+        elif row.get("category") not in PROBE_COUNTS:
             raise InputError(f"{path} line {number}: unknown category; run the evaluation again with --overwrite")
-    counted, written = metrics(predictions) if predictions else {}, results.get("metrics")
-    for key in ("total", "correct"):
-        if not isinstance(written, dict) or counted.get(key) != written.get(key):
-            raise InputError(
-                f"{path} does not match its results ({len(predictions)} predictions); run the evaluation again"
-            )
+    counted = (len(predictions), sum(row["correct"] for row in predictions))
+    if not predictions or counted != (results["metrics"]["total"], results["metrics"]["correct"]):
+        raise InputError(f"{path} does not match its results ({counted[0]} predictions); run the evaluation again")
     return Evaluation(folder, results, sorted(predictions, key=lambda row: row["id"]))
 
 
 def _check_alike(name: str, groups: Runs) -> None:
     first, *others = [evaluation for group in groups.values() for evaluation in group]
     for other in others:
-        for key, found, expected, advice in (
-            ("eval_version", first.results, other.results, "run the older one again"),
-            # what can change a reply to the same question
-            ("max_new_tokens", first.results["config"], other.results["config"], "run one of them again"),
-            ("dtype", first.results["config"], other.results["config"], "run one of them again"),
-        ):
-            if found.get(key) != expected.get(key):
-                raise InputError(
-                    f"{name}: {key} {found.get(key)} against {expected.get(key)} in {other.folder}; {advice}"
-                )
+        for key in ("eval_version", "max_new_tokens", "dtype"):  # what can change a reply to the same question
+            values = [(each.results | each.results["config"]).get(key) for each in (first, other)]
+            if values[0] != values[1]:
+                advice = f"run the {'older' if key == 'eval_version' else 'differing'} one again"
+                raise InputError(f"{name}: {key} {values[0]} against {values[1]} in {other.folder}; {advice}")
         if differing := len(_asked(first) ^ _asked(other)):
             raise InputError(
                 f"{name}: {first.folder} and {other.folder} hold different questions ({differing} without a partner); "
@@ -136,5 +126,5 @@ def _check_seeds(name: str, groups: Runs) -> None:
                 )
 
 
-def _asked(evaluation: Evaluation) -> set[tuple[Any, ...]]:
-    return {(row["id"], row["question"], row.get("reference")) for row in evaluation.predictions}
+def _asked(evaluation: Evaluation) -> set[tuple[str, ...]]:
+    return {(row["id"], row["question"], row["reference"]) for row in evaluation.predictions}

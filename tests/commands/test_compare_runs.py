@@ -181,7 +181,7 @@ def test_half_written_evaluations_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"does not match its results \(2 predictions\)"):
         compare_runs.main(arguments(tmp_path))
     predictions.write_text('{"id": 5}\n')
-    with pytest.raises(InputError, match="line 1: no proper 'id'"):
+    with pytest.raises(InputError, match="line 1: id is 5, expected text"):
         compare_runs.main(arguments(tmp_path))
     predictions.unlink()
     with pytest.raises(InputError, match="is missing"):
@@ -192,13 +192,83 @@ def test_half_written_evaluations_are_refused(tmp_path):
         )
 
 
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        # As many right answers as the results say, and the same set of ids on both sides.
+        (([0, 0, 1], [0, 1, 1]), "a/gsm8k_predictions.jsonl line 2: id 'gsm8k-00000' is there already"),
+        (([0, 1, 2], [0, 1, 0]), "b/gsm8k_predictions.jsonl line 3: id 'gsm8k-00000' is there already"),
+        (([0, 1, 2], [0, 1, 7]), r"different questions \(2 without a partner\)"),
+    ],
+)
+def test_predictions_that_are_no_pairs_are_refused(tmp_path, ids, message):
+    for folder, condition, own in zip("ab", ("baseline", "mul_tokens"), ids, strict=True):
+        write_evaluation(tmp_path / folder, "gsm8k", condition, [1, 0, 1])
+        path = tmp_path / folder / "gsm8k_predictions.jsonl"
+        first = json.loads(path.read_text().splitlines()[0])
+        rows = [
+            first | {"id": f"gsm8k-{i:05}", "correct": right} for i, right in zip(own, (True, False, True), strict=True)
+        ]
+        write_jsonl(path, rows)
+    with pytest.raises(InputError, match=message):
+        compare_runs.main(arguments(tmp_path))
+    assert not (tmp_path / "comparison.json").exists()
+
+
+def test_only_plots_of_a_comparison_are_replaced(tmp_path):
+    write_evaluation(tmp_path / "a", "gsm8k", "baseline", [1, 0, 1])
+    write_evaluation(tmp_path / "b", "gsm8k", "mul_tokens", [1, 0, 1])
+    plot = tmp_path / "comparison_accuracy.png"
+    plot.write_bytes(b"somebody's picture")
+    with pytest.raises(InputError, match="comparison_accuracy.png is no plot of a comparison"):
+        compare_runs.main(arguments(tmp_path))
+    assert plot.read_bytes() == b"somebody's picture"
+    assert not (tmp_path / "comparison.json").exists()
+    plot.unlink()
+    for _ in range(2):  # the second one replaces the first
+        compare_runs.main(arguments(tmp_path))
+    plot.write_bytes(b"as an earlier version wrote it")
+    compare_runs.main(arguments(tmp_path))  # listed in comparison.json
+    assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+def test_generated_data_is_called_generated(tmp_path, capsys):
+    for folder, condition in (("a", "baseline"), ("b", "mul_tokens")):
+        write_evaluation(tmp_path / folder, "gsm8k", condition, [1, 0, 1])
+        path = tmp_path / folder / "gsm8k_results.json"
+        results = json.loads(path.read_text())
+        path.write_text(json.dumps(results | {"lineage": [{"stage": "prepare_base", "source": "toy", "seed": 42}]}))
+    compare_runs.main(arguments(tmp_path))
+    printed = capsys.readouterr().out
+    for text in ("measure (generated data)", "GSM8K (generated data): no difference", "replies (generated data)"):
+        assert text in printed
+
+
+def test_a_part_of_the_probes_is_compared_by_the_categories_it_has(tmp_path, capsys):
+    for folder, condition in (("a", "baseline"), ("b", "mul_tokens")):
+        rows = [
+            {
+                "id": probe.id, "question": probe.text, "reference": probe.reference, "category": probe.category,
+                "reply": "7", "extracted": "7", "extracted_strict": None, "correct": probe.reference == "7",
+                "correct_strict": False, "tokens": 3, "mul_tokens": 0, "finished": True,
+            }
+            for probe in make_probes(42)[:20]
+        ]  # fmt: skip
+        write_jsonl(tmp_path / folder / "arithmetic_predictions.jsonl", rows)
+        results = {"condition": condition, "eval_version": 1, "config": {"seed": 42}, "metrics": metrics(rows)}
+        (tmp_path / folder / "arithmetic_results.json").write_text(json.dumps(results))
+    compare_runs.main(arguments(tmp_path))
+    names = [row["name"] for row in json.loads((tmp_path / "comparison.json").read_text())["rows"]]
+    assert names == ["probes", "probes: mul_table"]
+
+
 def test_probes_are_compared_by_category_and_drawn_as_maps(tmp_path, capsys):
     for folder, condition, wrong in (("a", "baseline", {"mul_table-6x9"}), ("b", "mul_tokens", set())):
         rows = [
             {
                 "id": probe.id, "question": probe.text, "reference": probe.reference, "category": probe.category,
-                "correct": probe.id not in wrong, "correct_strict": False, "tokens": 3, "mul_tokens": 0,
-                "finished": True,
+                "reply": "…", "extracted": None, "extracted_strict": None, "correct": probe.id not in wrong,
+                "correct_strict": False, "tokens": 3, "mul_tokens": 0, "finished": True,
             }
             for probe in make_probes(42)
         ]  # fmt: skip

@@ -7,60 +7,9 @@ import shutil
 import make_report
 import pytest
 from conftest import write_jsonl
+from finished_experiment import HOSTILE, RIGHT, write_experiment
 
-from domain_tokens.evaluation.fact_usage import fact_usage
-from domain_tokens.evaluation.questions import make_probes
-from domain_tokens.evaluation.scores import metrics
 from domain_tokens.runs.errors import InputError
-
-# (baseline right, mul_tokens right) of 40 questions: 10 only mul_tokens, 5 only baseline, 15 both, 10 neither
-RIGHT = [(False, True)] * 10 + [(True, False)] * 5 + [(True, True)] * 15 + [(False, False)] * 10
-HOSTILE = '</script><script>document.title = "obeyed"</script><img src=x onerror="document.title=1">'
-
-
-def write_experiment(root, seed, right):
-    """Both conditions' stages and evaluations of one seed; question 3's replies try to be HTML."""
-    for side, condition in enumerate(("baseline", "mul_tokens")):
-        rows = []
-        for i, pair in enumerate(right):
-            fact = "<MUL_6_9_54>" if condition == "mul_tokens" else "6*9"
-            reply = HOSTILE if i == 3 else f"{fact}=<<{fact}=54>>54\n#### {54 if pair[side] else 55}"
-            rows.append(
-                {
-                    "id": f"gsm8k-{i:05}", "question": f"What is 6 times 9 in world {i}?", "reference": "54",
-                    "reply": reply, "extracted": "54" if pair[side] else "55", "extracted_strict": None,
-                    "correct": pair[side], "correct_strict": pair[side], "tokens": 5 + i + side,
-                    "mul_tokens": 2 * side, "finished": True,
-                }
-            )  # fmt: skip
-        probes = [
-            {
-                "id": probe.id, "question": probe.text, "reference": probe.reference, "category": probe.category,
-                "reply": probe.reference, "extracted": probe.reference, "correct": probe.id != "mul_table-6x9",
-                "correct_strict": False, "tokens": 3, "mul_tokens": 0, "finished": True,
-            }
-            for probe in make_probes(42)
-        ]  # fmt: skip
-        for name, predictions in (("gsm8k", rows), ("arithmetic", probes)):
-            write_jsonl(root / f"eval_{condition}/{name}_predictions.jsonl", predictions)
-            results = {
-                "condition": condition, "eval_version": 1, "config": {"seed": 42}, "runtime": 90.0,
-                "weights": f"{condition}{seed}", "metrics": metrics(predictions),
-                "fact_usage": fact_usage(predictions), "lineage": [{"stage": "sft_gsm8k", "seed": seed}],
-                "environment": {"commit": "abcdef0123456789", "dirty": True, "device": "cpu",
-                                "libraries": {"torch": "2.13.0", "transformers": "5.23.0"}},
-            }  # fmt: skip
-            (root / f"eval_{condition}/{name}_results.json").write_text(json.dumps(results))
-        for stage, name in (("sft_tulu", "tulu_sft_results.json"), ("sft_gsm8k", "sft_results.json")):
-            results = {
-                "seed": seed, "train_loss": 1.5, "eval_loss": 1.25, "steps": 100, "total_train_samples": 1600,
-                "injected_mul_tokens": 900 * side, "injected_by_fact": {"<MUL_6_9_54>": 900} if side else {},
-                "loss_curves": {"train": [[50, 2.0 + seed], [100, 1.0]], "validation": [[100, 1.25]]},
-                "train_runtime": 60.0, "weights": "f" * 64, "environment": {"commit": None, "dirty": None},
-            }  # fmt: skip
-            folder = root / f"{stage}_{condition}"
-            folder.mkdir(parents=True)
-            (folder / name).write_text(json.dumps(results))
 
 
 @pytest.fixture(scope="module")
@@ -86,8 +35,83 @@ def test_it_says_what_the_comparison_says(report):
     assert "mul_tokens 62.5%, baseline 50.0%; difference +12.5 points" in page
     assert "baseline: 80 of 81 right" in page
     assert "seed_1/sft_gsm8k_mul_tokens" in page
-    assert "abcdef0123+" in page
+    assert "commit abcdef0123 with uncommitted changes" in page
+    assert "generated" not in page
     assert str(report.parent) not in page.replace(f"Folders below {report.parent}", "")
+
+
+def cells(page, caption):
+    """The rows of the table after a heading or caption, without tags."""
+    table = re.sub(r"\s+", " ", page).partition(caption)[2].partition("</table>")[0]
+    rows = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in table.split("<tr>")[1:]]
+    return [[re.sub("<.*?>", "", cell) for cell in row] for row in rows]
+
+
+def test_it_says_where_every_number_comes_from(report):
+    header, *rows = cells(report.read_text(encoding="utf-8"), "Where the numbers come from</h2>")
+    assert header == ["run", "folder", "seed", "outcome", "facts", "time", "weights"]
+    assert len(rows) == 2 * 4 + 2 * 4
+    assert rows[0] == [
+        "stage 1: Tulu", "seed_0/sft_tulu_baseline", "0", "1,600 rows, 100 steps, loss 1.5000", "0", "1.5 min",
+        "ffffffffffff",
+    ]  # fmt: skip
+    assert ["evaluation: GSM8K", "seed_1/eval_mul_tokens", "1", "25 of 40 right", "80", "0.4 s", "mul_tokens1"] in rows
+    assert rows[-1][:2] == ["evaluation: probes", "seed_1/eval_mul_tokens"]
+
+
+def test_it_shows_the_recipe_of_each_stage_once_for_conditions_that_share_it(report):
+    recipes = re.findall(r"<figcaption>(stage .*?)</figcaption>\n<pre>(.*?)</pre>", report.read_text(), flags=re.DOTALL)
+    recipe = "data:\n  subset: null\ntrainer:\n  learning_rate: {}\n"
+    assert recipes == [
+        ("stage 1: Tulu, baseline and mul_tokens", recipe.format("0.002")),
+        ("stage 2: GSM8K, baseline", recipe.format("0.002")),
+        ("stage 2: GSM8K, mul_tokens", recipe.format("0.001")),
+    ]
+
+
+def test_losses_of_different_conditions_are_said_not_to_compare(report):
+    page = report.read_text(encoding="utf-8")
+    assert page.count("Losses per token of different conditions cannot be compared") == 2
+
+
+def test_a_multiplication_table_without_mistakes_is_a_sentence(tmp_path, report):
+    assert "<caption>baseline: 80 of 81 right</caption>" in report.read_text(encoding="utf-8")
+    write_experiment(tmp_path, 0, RIGHT, wrong_probes=())
+    make_report.main([str(tmp_path)])
+    page = re.sub(r"\s+", " ", (tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert "answered right every time, by baseline and mul_tokens: 81 of 81 products." in page
+    assert 'class="map"' not in page
+
+
+def test_generated_data_is_called_generated(tmp_path):
+    write_experiment(tmp_path, 0, RIGHT, source="toy")
+    make_report.main([str(tmp_path)])
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "<h1>GSM8K (generated data): no difference shown</h1>" in page
+    assert "No number on this page says anything about the real ones." in page
+    assert not [title for title in re.findall(r"<h2.*?</h2>", page) if "(generated data)" not in title]
+    assert not [
+        label for label in re.findall(r'role="img" aria-label="(.*?)"', page) if "(generated data)" not in label
+    ]
+
+
+def test_reference_solutions_come_from_the_dataset_if_it_is_still_there(tmp_path):
+    row = {"question": "What is 6 times 9 in world 0?", "answer": "6*9=<<6*9=54>>54\n#### 54"}
+    other = {"question": "Another question?", "answer": "#### 54"}
+    write_jsonl(tmp_path / "data/test.jsonl", [row, other, {"question": 5}])
+    write_experiment(tmp_path / "made", 0, RIGHT, dataset=str(tmp_path / "data"))
+    make_report.main([str(tmp_path / "made")])
+    data = questions(tmp_path / "made/report.html")
+    assert [each.get("solution") for each in data["evaluations"][0]["questions"]] == [row["answer"]] + [None] * 39
+    (tmp_path / "data/test.jsonl").unlink()
+    make_report.main([str(tmp_path / "made")])
+    assert not any(
+        "solution" in each for each in questions(tmp_path / "made/report.html")["evaluations"][0]["questions"]
+    )
+
+
+def questions(report):
+    return json.loads(re.search(r'id="data">(.*?)</script>', report.read_text(encoding="utf-8"))[1])
 
 
 def test_plots_have_text_alternatives(report):
@@ -170,13 +194,37 @@ def test_search_finds_questions_and_replies_and_facts_are_marked(opened):
     assert count(opened) == "1 of 40 questions"
     sides = opened.find_elements("css selector", "#list .side")
     assert [side.find_element("tag name", "p").text for side in sides] == [
-        "baseline: right, read as 54", "mul_tokens: wrong, read as 55",
+        "baseline: right, read as 54 · 17 tokens", "mul_tokens: wrong, read as 55 · 18 tokens, 2 of them facts",
     ]  # fmt: skip
     assert [len(side.find_elements("tag name", "mark")) for side in sides] == [0, 2]
     assert sides[1].find_element("tag name", "mark").text == "6×9=54"
     search.clear()
     search.send_keys("ONERROR")
     assert opened.find_element("css selector", "#list pre").text == HOSTILE
+
+
+def test_questions_are_sorted_and_marks_are_coloured(opened):
+    first = "#list article h3"
+    choose(opened, "order", "longest replies first")
+    assert opened.find_element("css selector", first).text == "What is 6 times 9 in world 39?"
+    choose(opened, "order", "most facts first")
+    assert opened.find_element("css selector", first).text == "What is 6 times 9 in world 0?"
+    script = "return getComputedStyle(document.querySelector(arguments[0]), '::before').color"
+    colors = [opened.execute_script(script, f"#list .verdict-{verdict}") for verdict in ("right", "wrong")]
+    assert colors == ["rgb(0, 128, 76)", "rgb(192, 58, 0)"]
+
+
+def test_a_link_leads_to_one_question(browser, report):
+    browser.get("about:blank")
+    browser.get(f"{report.as_uri()}#mul_table-6x9")
+    linked = browser.find_element("css selector", ".linked")
+    assert linked.find_element("tag name", "h3").text == "What is 6 times 9?"
+    assert linked.find_element("tag name", "a").get_attribute("href").endswith("report.html#mul_table-6x9")
+    top = browser.execute_script("return arguments[0].getBoundingClientRect().top", linked)
+    controls = browser.find_element("id", "controls")
+    assert browser.execute_script("return arguments[0].getBoundingClientRect().bottom", controls) < top < 900
+    browser.execute_script("location.hash = '#gsm8k-00039'")
+    assert browser.find_element("css selector", ".linked h3").text == "What is 6 times 9 in world 39?"
 
 
 def test_it_can_be_used_by_keyboard(opened):
@@ -192,12 +240,14 @@ def test_it_can_be_used_by_keyboard(opened):
     assert opened.switch_to.active_element.text.startswith("What is 6 times 9 in world 25?")
 
 
-@pytest.mark.parametrize("width", [360, 1200])
+@pytest.mark.parametrize("width", [360, 400, 1000, 1160, 1400])
 def test_nothing_sticks_out_of_the_page(browser, report, width):
     device = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": True}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", device)
     browser.get(report.as_uri())
     assert browser.execute_script("return document.documentElement.scrollWidth") == width
+    for cell in browser.find_elements("css selector", ".stacked tbody td, figure pre"):
+        assert 0 < cell.rect["width"] <= cell.rect["x"] + cell.rect["width"] <= width, cell.text
     browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
@@ -218,7 +268,8 @@ def test_print_shows_whole_tables_and_no_controls(browser, report):
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     browser.get(report.as_uri())
     assert not browser.find_element("id", "controls").is_displayed()
-    tall = browser.find_element("css selector", ".tall")
-    assert tall.value_of_css_property("overflow-y") == "visible"
-    assert len(tall.find_elements("css selector", "tbody tr")) == 45
+    facts = browser.find_elements("css selector", ".usage tbody tr")
+    assert len(facts) == 45
+    assert facts[44].size["height"] > 0, "the folded table is printed"
+    assert browser.find_element("css selector", ".wide").value_of_css_property("overflow-x") == "visible"
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})

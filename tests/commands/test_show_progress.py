@@ -7,6 +7,9 @@ import show_progress
 
 from domain_tokens.runs.errors import InputError
 
+TRAINED = {"train_loss": 1.6, "steps": 6250, "total_train_samples": 200_000, "train_runtime": 9000.0}
+EVALUATED = {"condition": "baseline", "eval_version": 2, "config": {}}
+
 
 def make(root, name, **files):
     folder = root / name
@@ -21,13 +24,14 @@ def make(root, name, **files):
 @pytest.fixture
 def experiment(tmp_path):
     root = tmp_path / "outputs"
-    make(root, "sft_tulu_baseline", tulu_sft_results_json={"eval_loss": 1.57281, "train_loss": 1.6})
-    make(root, "sft_gsm8k_baseline", sft_results_json={"eval_loss": None, "train_loss": 0.51234})
+    make(root, "sft_tulu_baseline", tulu_sft_results_json=TRAINED | {"eval_loss": 1.57281})
+    make(root, "sft_gsm8k_baseline", sft_results_json=TRAINED | {"eval_loss": None, "train_loss": 0.51234})
     state = {"global_step": 500, "max_steps": 6250}
     make(root, "sft_tulu_mul_tokens", unfinished_run_json={}).joinpath("checkpoint-500").mkdir()
     (root / "sft_tulu_mul_tokens/checkpoint-500/trainer_state.json").write_text(json.dumps(state))
     make(root, "sft_gsm8k_mul_tokens", unfinished_run_json={})
-    folder = make(root, "eval_baseline", gsm8k_results_json={"metrics": {"accuracy": 0.0205, "total": 1319}})
+    metrics = {"accuracy": 0.0205, "correct": 27, "total": 1319, "mul_token_count": 0}
+    folder = make(root, "eval_baseline", gsm8k_results_json=EVALUATED | {"metrics": metrics})
     (folder / "arithmetic_unfinished.json").write_text("{}")
     (folder / "arithmetic_unfinished-0.jsonl").write_text("{}\n{}\n{")
     (folder / "arithmetic_unfinished-1.jsonl").write_text("{}\n")
@@ -73,11 +77,20 @@ def test_a_note_gets_the_table_and_keeps_the_rest(experiment, tmp_path, monkeypa
         "# A night\n\nIt rained.\n\n<!-- progress of outputs -->\n|  | baseline | mul_tokens |\n|---|"
     )
     note.write_text(first + "\nThe end.\n")
-    (experiment / "sft_gsm8k_mul_tokens/sft_results.json").write_text('{"eval_loss": 0.5, "train_loss": 0.6}')
+    results = TRAINED | {"eval_loss": 0.5, "train_loss": 0.6}
+    (experiment / "sft_gsm8k_mul_tokens/sft_results.json").write_text(json.dumps(results))
     show_progress.main(["outputs", "--write", "note.md"])
     assert note.read_text() == first.replace("running, no checkpoint yet", "complete: validation loss 0.5000") + (
         "\nThe end.\n"
     )
+
+
+@pytest.mark.parametrize("step", [None, "text", float("nan"), 10**400, []])
+def test_a_checkpoint_without_a_proper_step_is_one_line(experiment, step):
+    state = experiment / "sft_tulu_mul_tokens/checkpoint-500/trainer_state.json"
+    state.write_text(json.dumps({"global_step": step, "max_steps": 6250}))
+    with pytest.raises(InputError, match=r"trainer_state.json: global_step is .*, expected a count"):
+        show_progress.main([str(experiment)])
 
 
 def test_a_block_without_end_and_a_missing_note_are_refused(experiment, tmp_path):

@@ -8,8 +8,8 @@ from typing import Any
 from domain_tokens.comparison.compare import Row, compare_evaluations
 from domain_tokens.comparison.reading import Evaluation, Runs, read_runs
 from domain_tokens.conditions import CONDITIONS
+from domain_tokens.runs.checking import TRAINING, read_results
 from domain_tokens.runs.errors import InputError
-from domain_tokens.runs.files import read_json
 from domain_tokens.runs.names import SFT_STAGES, eval_folder, is_experiment, seed_folder, seeds_below, stage_folder
 
 
@@ -30,10 +30,9 @@ class Experiment:
     rows: list[Row]  # of the comparison
     trainings: list[Training]  # by seed, condition and stage
 
-    @property
-    def first_evaluations(self) -> list[Evaluation]:
-        """One evaluation of the reference for each seed."""
-        return next(iter(next(iter(self.runs.values())).values()))
+    def evaluations(self) -> list[tuple[str, Evaluation]]:
+        """Return all evaluations with their names."""
+        return [(name, each) for name, groups in self.runs.items() for group in groups.values() for each in group]
 
     def trainings_of(self, stage: str, condition: str) -> list[dict[str, Any]]:
         """Return the results of a stage, one for each seed."""
@@ -52,7 +51,7 @@ def collect_experiment(root: Path, seeds: Sequence[int] | None) -> Experiment:
     roots = [seed_folder(root, seed) for seed in seeds] if seeds else [root]
     runs = read_runs({condition: [eval_folder(each, condition) for each in roots] for condition in CONDITIONS})
     trainings = [
-        Training(folder, stage, condition, read_json(folder / results_name))
+        Training(folder, stage, condition, read_results(folder / results_name, TRAINING))
         for each in roots
         for condition in CONDITIONS
         for stage, results_name in SFT_STAGES.items()

@@ -3,8 +3,8 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const PAGE = 25;
 const facts = new RegExp(data.pattern, "g");
-const [evaluation, seed, verdicts, search, count, list, more] =
-  ["evaluation", "seed", "verdicts", "search", "count", "list", "more"].map((id) => document.getElementById(id));
+const [evaluation, seed, verdicts, order, search, count, list, more] =
+  ["evaluation", "seed", "verdicts", "order", "search", "count", "list", "more"].map((id) => document.getElementById(id));
 let found = [];
 let shown = 0;
 
@@ -37,8 +37,9 @@ function withFacts(text) {
 function side(condition, reply, i) {
   const words = `${condition}: ${reply.right ? "right" : "wrong"}, ` +
     (reply.read === null ? "no number found" : `read as ${reply.read}`);
+  const size = ` · ${reply.tokens} tokens` + (reply.facts ? `, ${reply.facts} of them facts` : "");
   const made = element("div", "side",
-    element("p", reply.right ? "verdict-right" : "verdict-wrong", words),
+    element("p", reply.right ? "verdict-right" : "verdict-wrong", words, element("span", "meta", size)),
     element("pre", "", ...withFacts(reply.reply || "(empty)")));
   made.style.borderColor = `var(--group-${i})`;
   return made;
@@ -47,10 +48,17 @@ function side(condition, reply, i) {
 function entry(i) {
   const asked = current().questions[i];
   const replies = current().seeds[seed.value].replies[i];
-  return element("article", "",
+  const link = element("a", "", asked.id);
+  link.href = "#" + encodeURIComponent(asked.id);
+  const made = element("article", "",
     element("h3", "", asked.question),
-    element("p", "meta", `${asked.id} · answer ${asked.reference}`),
+    element("p", "meta", link, ` · answer ${asked.reference}`),
     element("div", "sides", ...data.conditions.map((condition, k) => side(condition, replies[k], k))));
+  if (asked.solution !== undefined) {
+    made.append(element("details", "", element("summary", "", "reference solution"), element("pre", "", asked.solution)));
+  }
+  made.id = asked.id;
+  return made;
 }
 
 function current() {
@@ -75,6 +83,10 @@ function update() {
       reply.reply + " " + reply.reply.replace(facts, (token) => data.facts[token]))].join("\n").toLowerCase();
     if (matches(replies[i].map((reply) => reply.right)) && text.includes(wanted)) found.push(i);
   });
+  if (order.value !== "asked") {
+    const size = (i) => replies[i].reduce((sum, reply) => sum + reply[order.value], 0);
+    found.sort((i, j) => size(j) - size(i));
+  }
   list.replaceChildren();
   shown = 0;
   showMore();
@@ -90,7 +102,7 @@ function chooseEvaluation() {
 
 evaluation.append(...data.evaluations.map((each, i) => new Option(each.name, i)));
 evaluation.addEventListener("change", chooseEvaluation);
-for (const control of [seed, verdicts]) control.addEventListener("change", update);
+for (const control of [seed, verdicts, order]) control.addEventListener("change", update);
 search.addEventListener("input", update);
 more.addEventListener("click", () => {
   const first = shown;
@@ -101,3 +113,19 @@ more.addEventListener("click", () => {
 });
 document.getElementById("controls").addEventListener("submit", (event) => event.preventDefault());
 chooseEvaluation();
+
+// A link to one question, such as report.html#gsm8k-00012, shows it whatever was chosen before.
+function showLinked() {
+  const id = decodeURIComponent(location.hash.slice(1));
+  const k = data.evaluations.findIndex((each) => each.questions.some((asked) => asked.id === id));
+  if (k < 0) return;
+  evaluation.value = k;
+  [verdicts.value, order.value, search.value] = ["all", "asked", ""];
+  chooseEvaluation();
+  while (!document.getElementById(id)) showMore();
+  document.querySelector(".linked")?.classList.remove("linked");
+  document.getElementById(id).classList.add("linked");
+  document.getElementById(id).scrollIntoView({ block: "center" });
+}
+addEventListener("hashchange", showLinked);
+showLinked();

@@ -1,0 +1,77 @@
+"""The questions with every reply, as the data of the page's script."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from domain_tokens.comparison.formats import EVALUATION_NAMES
+from domain_tokens.comparison.reading import Evaluation, Runs
+from domain_tokens.comparison.report.collect import Experiment
+from domain_tokens.conditions import CONDITIONS
+from domain_tokens.data.conversations import UnusableRow, gsm8k_conversation
+from domain_tokens.data.readers import open_rows
+from domain_tokens.evaluation.questions import gsm8k_id
+from domain_tokens.facts import FACT_PATTERN, FACT_TOKENS, show_facts
+from domain_tokens.runs.errors import InputError
+from domain_tokens.runs.names import GSM8K_EVAL
+
+
+def questions_as_json(experiment: Experiment) -> str:
+    """Return JSON in which nothing can end the <script> element around it."""
+    value = {
+        "evaluations": [_evaluation(name, groups) for name, groups in experiment.runs.items()],
+        "conditions": list(CONDITIONS),
+        "facts": {token: show_facts(token) for token in FACT_TOKENS},
+        "pattern": FACT_PATTERN.pattern,
+    }
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _evaluation(name: str, groups: Runs) -> dict[str, Any]:
+    """Return the questions and, for each seed, what the groups replied."""
+    first = next(iter(groups.values()))[0]
+    solutions = _solutions(first) if name == GSM8K_EVAL else {}
+    return {
+        "name": EVALUATION_NAMES[name],
+        "questions": [
+            {"id": row["id"], "question": row["question"], "reference": row["reference"]}
+            | ({"solution": solutions[row["id"]]} if row["id"] in solutions else {})
+            for row in first.predictions
+        ],
+        "seeds": [
+            {
+                "seed": evaluations[0].seed,
+                "replies": [
+                    [_reply(row) for row in rows]
+                    for rows in zip(*(evaluation.predictions for evaluation in evaluations), strict=True)
+                ],
+            }
+            for evaluations in zip(*groups.values(), strict=True)
+        ],
+    }
+
+
+def _reply(row: dict[str, Any]) -> dict[str, Any]:
+    names = {"reply": "reply", "right": "correct", "read": "extracted", "tokens": "tokens", "facts": "mul_tokens"}
+    return {name: row.get(key) for name, key in names.items()}
+
+
+def _solutions(evaluation: Evaluation) -> dict[str, str]:
+    """Return the reference solutions by question id, from the dataset if it still lies where the config says."""
+    dataset = evaluation.results["config"].get("dataset")
+    if dataset is None or not Path(dataset).expanduser().exists():
+        return {}
+    asked, solutions = {row["id"]: row["question"] for row in evaluation.predictions}, {}
+    try:
+        rows = open_rows(dataset, None, "test")
+    except InputError:  # something else by now
+        return {}
+    for i in range(len(rows)):
+        try:
+            question, answer = gsm8k_conversation(rows.read(i))
+        except UnusableRow:
+            continue
+        if asked.get(gsm8k_id(i)) == question["content"]:
+            solutions[gsm8k_id(i)] = answer["content"]
+    return solutions
