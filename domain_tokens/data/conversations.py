@@ -1,11 +1,10 @@
 """A raw row of a dataset to the conversation it stands for, or the reason why it stands for none."""
 
-import re
+import functools
 from collections.abc import Callable
 from typing import Any
 
-from domain_tokens.facts import FACT_TOKENS
-from domain_tokens.prompt import ROLES, Message
+from domain_tokens.prompt import ROLES, Message, reserved_token_finder
 
 Row = dict[str, Any]
 _LONGEST_TEXT = 1_000_000  # characters; tokenising a longer text would take gigabytes
@@ -54,6 +53,21 @@ def conversation_of_any(row: Row) -> list[Message]:
     return gsm8k_conversation(row) if "answer" in row else tulu_conversation(row)
 
 
+def without_reserved_tokens(convert: Converter, tokenizer) -> Converter:
+    """Return a converter to which rows are unusable, too, if their text holds one of the tokenizer's own tokens."""
+    find = reserved_token_finder(tokenizer)
+
+    @functools.wraps(convert)
+    def checked(row: Row) -> list[Message]:
+        messages = convert(row)
+        for message in messages:
+            if token := find(message["content"]):
+                raise UnusableRow(f"text holds the reserved token {token}")
+        return messages
+
+    return checked
+
+
 def _text(row: Row, key: str) -> str:
     if not isinstance(row.get(key), str):
         raise UnusableRow(f"no {key}")
@@ -63,10 +77,6 @@ def _text(row: Row, key: str) -> str:
     return row[key]
 
 
-# Texts that would become end-of-text, which would end any row early, or a fact, which baseline rows must not have.
-_RESERVED = re.compile("|".join(map(re.escape, ("<|endoftext|>", *FACT_TOKENS))))
-
-
 def _check_text(text: str) -> None:
     if len(text) > _LONGEST_TEXT:
         raise UnusableRow(f"text of more than {_LONGEST_TEXT:,} characters")
@@ -74,5 +84,3 @@ def _check_text(text: str) -> None:
         text.encode()
     except UnicodeEncodeError:  # half of a surrogate pair, which JSON can hold and no tokenizer reads
         raise UnusableRow("text is not valid Unicode") from None
-    if match := _RESERVED.search(text):
-        raise UnusableRow(f"text holds the reserved token {match[0]}")

@@ -20,7 +20,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from domain_tokens.data.contamination import Questions
-from domain_tokens.data.conversations import Converter
+from domain_tokens.data.conversations import Converter, without_reserved_tokens
 from domain_tokens.data.parallel import map_rows
 from domain_tokens.data.readers import Rows, open_rows
 from domain_tokens.data.splits import evaluation_questions, split_training_rows
@@ -110,6 +110,7 @@ def prepare_training_data(
             found = _read(folder)
             if found is None:
                 _remove_unused(folder.parent)
+                convert = without_reserved_tokens(convert, tokenizer)
                 train, val, left_out = split_training_rows(rows, config, seed, convert, questions)
 
                 def prepared(indices: Sequence[int], name: str) -> Prepared:

@@ -4,7 +4,7 @@ import json
 import pytest
 from conftest import write_jsonl
 
-from domain_tokens.data.conversations import UnusableRow, gsm8k_conversation, tulu_conversation
+from domain_tokens.data.conversations import UnusableRow, gsm8k_conversation, tulu_conversation, without_reserved_tokens
 from domain_tokens.data.readers import open_rows
 from domain_tokens.data.splits import check_rows, split_rows
 from domain_tokens.runs.errors import InputError
@@ -49,14 +49,15 @@ def test_folders_files_and_formats_give_the_same_rows(tmp_path):
         (b'{"question": "a?", "answer": " "}', "empty answer"),
         (b'{"question": "a?", "answer": "5"}', "answer without ####"),
         (b'{"question": "<MUL_6_9_54>?", "answer": "#### 5"}', "reserved token <MUL_6_9_54>"),
-        (b'{"question": "a<|endoftext|>?", "answer": "#### 5"}', "reserved token <|endoftext|>"),
+        (b'{"question": "a?", "answer": "<|endoftext|> #### 5"}', "reserved token <|endoftext|>"),
     ],
 )
-def test_an_unusable_row_is_counted_by_reason_with_its_first_line(tmp_path, line, reason):
+def test_an_unusable_row_is_counted_by_reason_with_its_first_line(tmp_path, toy_tokenizer, line, reason):
     path = tmp_path / "train.jsonl"
     good = json.dumps(GOOD).encode()
     path.write_bytes(b"\n".join([good] * 150 + [line] + [good] * 250 + [line] + [good] * 10))
-    usable, unusable = check_rows(open_rows(str(path), None, "train"), gsm8k_conversation)
+    convert = without_reserved_tokens(gsm8k_conversation, toy_tokenizer)
+    usable, unusable = check_rows(open_rows(str(path), None, "train"), convert)
     assert len(usable) == 410
     ((found, counts),) = unusable.items()
     assert reason in found
