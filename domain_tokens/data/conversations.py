@@ -9,6 +9,8 @@ from domain_tokens.prompt import ROLES, Message, reserved_token_finder
 Row = dict[str, Any]
 _LONGEST_TEXT = 1_000_000  # characters; tokenising a longer text would take gigabytes
 
+_SHAREGPT_ROLES = {"human": "user", "gpt": "assistant"}
+
 
 class UnusableRow(Exception):
     """The reason why a row cannot be used, as it is reported. Equal reasons are counted together."""
@@ -18,21 +20,27 @@ Converter = Callable[[Row], list[Message]]
 
 
 def tulu_conversation(row: Row) -> list[Message]:
-    """Return the messages of a Tulu row."""
-    messages = row.get("messages")
+    """Return the messages of a Tulu row, or of a ShareGPT row: `conversations` with `from` and `value`."""
+    messages = row.get("messages") or row.get("conversations")
     if not isinstance(messages, list) or not messages:
         raise UnusableRow("no messages")
+    conversation = []
     for message in messages:
-        if not isinstance(message, dict) or message.get("role") not in ROLES:
+        if not isinstance(message, dict):
             raise UnusableRow("unknown role")
-        if not isinstance(message.get("content"), str):
+        role, content = message.get("role") or message.get("from"), message.get("content", message.get("value"))
+        role = _SHAREGPT_ROLES.get(role, role) if isinstance(role, str) else None
+        if role not in ROLES:
+            raise UnusableRow("unknown role")
+        if not isinstance(content, str):
             raise UnusableRow("content is not text")
-        if message["role"] == "assistant" and not message["content"].strip():
+        if role == "assistant" and not content.strip():
             raise UnusableRow("empty answer")
-        _check_text(message["content"])
-    if all(message["role"] != "assistant" for message in messages):
+        _check_text(content)
+        conversation.append({"role": role, "content": content})
+    if all(message["role"] != "assistant" for message in conversation):
         raise UnusableRow("no assistant message")
-    return [{"role": message["role"], "content": message["content"]} for message in messages]
+    return conversation
 
 
 def gsm8k_conversation(row: Row) -> list[Message]:
