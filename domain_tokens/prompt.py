@@ -49,11 +49,11 @@ class Piece(NamedTuple):
 
 
 class Encoded(NamedTuple):
-    """ids: the whole training text; trained: same length, True where loss applies; cut: was it too long."""
+    """A training text, cut at the end if it was too long. trained: same length as ids, True where loss applies."""
 
     ids: list[int]
     trained: list[bool]
-    cut: bool
+    length: int  # tokens before the text was cut
 
 
 def question_conversation(text: str) -> list[Message]:
@@ -97,8 +97,7 @@ def encode_conversations(
         ends = np.cumsum([len(piece.text) for piece in pieces])
         first_chars = np.fromiter((start for start, _ in offsets[:max_length]), np.int64)
         trained = np.array([piece.trained for piece in pieces])[np.searchsorted(ends, first_chars, side="right")]
-        cut = max_length is not None and len(ids) > max_length
-        encoded.append(Encoded(ids[:max_length], trained.tolist(), cut))
+        encoded.append(Encoded(ids[:max_length], trained.tolist(), len(ids)))
     return encoded
 
 

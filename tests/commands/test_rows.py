@@ -1,7 +1,8 @@
-"""Text that a tokenizer would read as a token of its own: found, and neither trained on, asked nor answered."""
+"""Rows through the real commands: text that a tokenizer would read as a token of its own, long rows, other forms."""
 
 import json
 
+import datasets
 import prepare_base
 import pytest
 import run_gsm8k
@@ -96,6 +97,16 @@ def command(base, output, data):
     return ["--model-path", str(base), "--output-dir", str(output), "--dataset-path", str(data)]
 
 
+def trained(script, base, output, data, *more):
+    """Train for one step, and return the results."""
+    stage = {sft_tulu: "tulu", sft_gsm8k: "gsm8k"}[script]
+    config = (
+        f"--condition baseline --config sft/configs/{stage}.yaml max_steps=1 val_samples=4 save_strategy=no".split()
+    )
+    script.main([*command(base, output, data), *config, *more])
+    return json.loads((output / {"tulu": "tulu_sft_results.json", "gsm8k": "sft_results.json"}[stage]).read_text())
+
+
 @pytest.mark.parametrize(("script", "stage"), [(sft_tulu, "tulu"), (sft_gsm8k, "gsm8k")])
 def test_training_counts_such_rows_and_leaves_them_out(base, tmp_path, capsys, script, stage):
     texts = [f"Write {i} in HTML" for i in range(120)]
@@ -103,10 +114,8 @@ def test_training_counts_such_rows_and_leaves_them_out(base, tmp_path, capsys, s
     chats = [{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": text}]} for text in texts]
     problems = [{"question": text, "answer": "#### 5"} for text in texts]
     data = write_jsonl(tmp_path / "train.jsonl", chats if stage == "tulu" else problems)
-    config = ["--condition", "baseline", "--config", f"sft/configs/{stage}.yaml"]
-    script.main([*command(base, tmp_path / "out", data), *config, "max_steps=1", "val_samples=4", "save_strategy=no"])
+    results = trained(script, base, tmp_path / "out", data)
     assert LEFT_OUT in capsys.readouterr().out
-    results = json.loads((tmp_path / f"out/{'tulu_' * (stage == 'tulu')}sft_results.json").read_text())
     assert results["rows"]["train"]["kept"] == 115
     assert results["rows"]["unusable"] == {"text holds the reserved token </s>": {"rows": 1, "first_line": 3}}
 
@@ -153,3 +162,37 @@ def test_a_tokenizer_that_cannot_write_the_format_makes_no_start_model(tmp_path,
     with pytest.raises(InputError, match=message):
         prepare_base.main(f"--source {tmp_path}/source --condition baseline --output-dir {tmp_path}/base".split())
     assert not (tmp_path / "base/domain_tokens.json").exists()
+
+
+def test_a_stage_warns_when_it_cuts_more_than_one_percent_of_its_rows(base, tmp_path, capsys):
+    rows = [{"question": "5?", "answer": f"{'7' * i} #### 5"} for i in range(100)]
+    data = write_jsonl(tmp_path / "train.jsonl", rows)
+    counts = trained(sft_gsm8k, base, tmp_path / "out", data, "max_length=50", "val_samples=0")["rows"]["train"]
+    (warning,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: ")]
+    assert f"{counts['cut'] + counts['dropped']} of 100 training rows" in warning
+    assert "longer than data.max_length 50 and lose their end" in warning
+    enough = warning.split("max_length=")[1].split()[0]
+    again = trained(sft_gsm8k, base, tmp_path / "again", data, f"max_length={enough}", "val_samples=0")
+    assert again["rows"]["train"]["cut"] == 1
+    assert "warning: " not in capsys.readouterr().out
+
+
+def test_one_flipped_bit_in_prepared_rows_does_not_change_the_weights(base, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    data = write_jsonl(tmp_path / "train.jsonl", [{"question": f"{i}?", "answer": f"#### {i}"} for i in range(40)])
+    first = trained(sft_gsm8k, base, tmp_path / "first", data)
+    (ids,) = (tmp_path / "home").glob("domain_tokens/*/train.ids.npy")
+    whole = ids.read_bytes()
+    ids.write_bytes(whole[:-4] + bytes([whole[-4] ^ 1]) + whole[-3:])
+    again = trained(sft_gsm8k, base, tmp_path / "again", data)
+    assert ids.read_bytes() == whole
+    assert again["weights"] == first["weights"]
+
+
+def test_sharegpt_rows_in_a_shard_with_a_fingerprint_are_trained_on(base, tmp_path):
+    talk = [{"from": "human", "value": "5 + 7?"}, {"from": "gpt", "value": "12"}]
+    (tmp_path / "chats/data").mkdir(parents=True)
+    shard = tmp_path / "chats/data/train-00000-of-00001-0123456789abcdef.parquet"
+    datasets.Dataset.from_list([{"conversations": talk}] * 20).to_parquet(shard)
+    results = trained(sft_tulu, base, tmp_path / "out", tmp_path / "chats")
+    assert (results["total_train_samples"], results["total_val_samples"]) == (16, 4)
