@@ -8,7 +8,7 @@ Training, evaluation and the chat template that travels with a model all come fr
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +19,7 @@ USER_LABEL, ASSISTANT_LABEL = "User:", "Assistant:"
 LOSS_ON = ("assistant", "all")
 IGNORED_LABEL = -100  # the label torch's cross-entropy skips
 _NEXT_TURN = re.compile(rf"^{USER_LABEL}", re.MULTILINE)
+_ORDINARY_TEXT = re.compile(r"[\w\s▁]+|.", re.DOTALL)  # ▁ is the space of SentencePiece
 
 # Generation stops here, and `cut_reply` takes the label off. A turn always begins after a line break.
 STOP_STRING = f"\n{USER_LABEL}"
@@ -48,11 +49,11 @@ class Piece(NamedTuple):
 
 
 class Encoded(NamedTuple):
-    """ids: the whole training text; trained: same length, True where loss applies; cut: whether it was too long."""
+    """A training text, cut at the end if it was too long. trained: same length as ids, True where loss applies."""
 
     ids: list[int]
     trained: list[bool]
-    cut: bool
+    length: int  # tokens before the text was cut
 
 
 def question_conversation(text: str) -> list[Message]:
@@ -96,9 +97,44 @@ def encode_conversations(
         ends = np.cumsum([len(piece.text) for piece in pieces])
         first_chars = np.fromiter((start for start, _ in offsets[:max_length]), np.int64)
         trained = np.array([piece.trained for piece in pieces])[np.searchsorted(ends, first_chars, side="right")]
-        cut = max_length is not None and len(ids) > max_length
-        encoded.append(Encoded(ids[:max_length], trained.tolist(), cut))
+        encoded.append(Encoded(ids[:max_length], trained.tolist(), len(ids)))
     return encoded
+
+
+def reserved_token_finder(tokenizer) -> Callable[[str], str | None]:
+    """Return a function that finds the first special or added token of the tokenizer in a text, or None.
+
+    In training text such a token would end a reply early, or be a fact in every condition. Added tokens that are not
+    special are ordinary text if they are nothing but letters, digits and spaces, or a single character: many
+    vocabularies add runs of spaces or whole words.
+    """
+    added = [token for token in tokenizer.added_tokens_decoder.values() if token.content]
+    special = {token.content for token in added if token.special} | set(tokenizer.all_special_tokens)
+    reserved = special | {token.content for token in added if not _ORDINARY_TEXT.fullmatch(token.content)}
+    in_text = _any_of(reserved)
+    normalizer = tokenizer.backend_tokenizer.normalizer
+    if normalizer is None:
+        return lambda text: match[0] if (match := in_text.search(text)) else None
+    # Tokens with this flag are looked for in the normalised text, which may be in lower case.
+    normalised = {
+        normalizer.normalize_str(token.content): token.content
+        for token in added
+        if token.normalized and token.content in reserved
+    }
+    in_normalised = _any_of(normalised)
+
+    def find(text: str) -> str | None:
+        if match := in_text.search(text):
+            return match[0]
+        match = in_normalised.search(normalizer.normalize_str(text)) if normalised else None
+        return normalised[match[0]] if match else None
+
+    return find
+
+
+def _any_of(texts: Iterable[str]) -> re.Pattern[str]:
+    """Return a pattern of any of the texts, the longest first; without texts, a pattern that nothing matches."""
+    return re.compile("|".join(map(re.escape, sorted(texts, key=len, reverse=True))) or r"(?!)")
 
 
 def labels(ids: np.ndarray, trained: np.ndarray) -> np.ndarray:

@@ -35,8 +35,8 @@ def main(argv: list[str] | None = None) -> None:
     say(f"Asking {args.model_path} the arithmetic probes, to {output}")
     say(loaded.as_yaml())
 
-    questions = make_probes(loaded.config.seed)
-    outcome = run_evaluation(PROBES_EVAL, questions, loaded, output, settings, args)
+    probes = make_probes(loaded.config.seed)
+    outcome = run_evaluation(PROBES_EVAL, lambda tokenizer: probes, loaded, output, settings, args)
     say(evaluation_summary(outcome))
 
 

@@ -43,10 +43,13 @@ def main(argv: list[str] | None = None) -> None:
 
     prepare_client(say=say)
     rows = open_rows(loaded.config.dataset, loaded.config.subset, "test")
-    questions, left_out = gsm8k_questions(rows)
-    if left_out:
-        say(f"unusable rows left out: {left_out}")
-    questions = questions[: loaded.config.max_samples]
+
+    def questions(tokenizer):
+        asked, left_out = gsm8k_questions(rows, tokenizer)
+        if left_out:
+            say(f"unusable rows left out: {left_out}")
+        return asked[: loaded.config.max_samples]
+
     outcome = run_evaluation(GSM8K_EVAL, questions, loaded, output, settings, args)
     say(evaluation_summary(outcome))
 

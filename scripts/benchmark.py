@@ -279,7 +279,7 @@ def measure_evaluation(args: argparse.Namespace, device) -> dict:
     reference = dataclasses.replace(checkpoint, model=stock.eval())
     place(checkpoint, device)
     place(reference, device)
-    questions, _ = gsm8k_questions(open_rows(args.questions, None, "test"))
+    questions, _ = gsm8k_questions(open_rows(args.questions, None, "test"), checkpoint.tokenizer)
     conversations = [question_conversation(asked.text) for asked in questions[: args.max_samples]]
 
     def ours():

@@ -1,14 +1,15 @@
 """A raw row of a dataset to the conversation it stands for, or the reason why it stands for none."""
 
-import re
+import functools
 from collections.abc import Callable
 from typing import Any
 
-from domain_tokens.facts import FACT_TOKENS
-from domain_tokens.prompt import ROLES, Message
+from domain_tokens.prompt import ROLES, Message, reserved_token_finder
 
 Row = dict[str, Any]
 _LONGEST_TEXT = 1_000_000  # characters; tokenising a longer text would take gigabytes
+
+_SHAREGPT_ROLES = {"human": "user", "gpt": "assistant"}
 
 
 class UnusableRow(Exception):
@@ -19,21 +20,27 @@ Converter = Callable[[Row], list[Message]]
 
 
 def tulu_conversation(row: Row) -> list[Message]:
-    """Return the messages of a Tulu row."""
-    messages = row.get("messages")
+    """Return the messages of a Tulu row, or of a ShareGPT row: `conversations` with `from` and `value`."""
+    messages = row.get("messages") or row.get("conversations")
     if not isinstance(messages, list) or not messages:
         raise UnusableRow("no messages")
+    conversation = []
     for message in messages:
-        if not isinstance(message, dict) or message.get("role") not in ROLES:
+        if not isinstance(message, dict):
             raise UnusableRow("unknown role")
-        if not isinstance(message.get("content"), str):
+        role, content = message.get("role") or message.get("from"), message.get("content", message.get("value"))
+        role = _SHAREGPT_ROLES.get(role, role) if isinstance(role, str) else None
+        if role not in ROLES:
+            raise UnusableRow("unknown role")
+        if not isinstance(content, str):
             raise UnusableRow("content is not text")
-        if message["role"] == "assistant" and not message["content"].strip():
+        if role == "assistant" and not content.strip():
             raise UnusableRow("empty answer")
-        _check_text(message["content"])
-    if all(message["role"] != "assistant" for message in messages):
+        _check_text(content)
+        conversation.append({"role": role, "content": content})
+    if all(message["role"] != "assistant" for message in conversation):
         raise UnusableRow("no assistant message")
-    return [{"role": message["role"], "content": message["content"]} for message in messages]
+    return conversation
 
 
 def gsm8k_conversation(row: Row) -> list[Message]:
@@ -54,6 +61,21 @@ def conversation_of_any(row: Row) -> list[Message]:
     return gsm8k_conversation(row) if "answer" in row else tulu_conversation(row)
 
 
+def without_reserved_tokens(convert: Converter, tokenizer) -> Converter:
+    """Return a converter to which rows are unusable, too, if their text holds one of the tokenizer's own tokens."""
+    find = reserved_token_finder(tokenizer)
+
+    @functools.wraps(convert)
+    def checked(row: Row) -> list[Message]:
+        messages = convert(row)
+        for message in messages:
+            if token := find(message["content"]):
+                raise UnusableRow(f"text holds the reserved token {token}")
+        return messages
+
+    return checked
+
+
 def _text(row: Row, key: str) -> str:
     if not isinstance(row.get(key), str):
         raise UnusableRow(f"no {key}")
@@ -63,10 +85,6 @@ def _text(row: Row, key: str) -> str:
     return row[key]
 
 
-# Texts that would become end-of-text, which would end any row early, or a fact, which baseline rows must not have.
-_RESERVED = re.compile("|".join(map(re.escape, ("<|endoftext|>", *FACT_TOKENS))))
-
-
 def _check_text(text: str) -> None:
     if len(text) > _LONGEST_TEXT:
         raise UnusableRow(f"text of more than {_LONGEST_TEXT:,} characters")
@@ -74,5 +92,3 @@ def _check_text(text: str) -> None:
         text.encode()
     except UnicodeEncodeError:  # half of a surrogate pair, which JSON can hold and no tokenizer reads
         raise UnusableRow("text is not valid Unicode") from None
-    if match := _RESERVED.search(text):
-        raise UnusableRow(f"text holds the reserved token {match[0]}")

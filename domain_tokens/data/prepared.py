@@ -11,7 +11,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from domain_tokens.data.contamination import Questions
-from domain_tokens.data.conversations import Converter
+from domain_tokens.data.conversations import Converter, without_reserved_tokens
 from domain_tokens.data.parallel import map_rows
 from domain_tokens.data.readers import Rows, open_rows
 from domain_tokens.data.splits import evaluation_questions, split_training_rows
@@ -31,7 +31,8 @@ from domain_tokens.runs.files import read_json, write_json
 from domain_tokens.runs.recipes import DataConfig
 
 _ABOUT = "about.json"  # written last
-_ARRAYS = ("ids", "trained", "offsets")
+_ARRAYS, _COUNTS = ("ids", "trained", "offsets"), ("cut", "dropped", "injected", "too_long")
+CUT_LIMIT = 0.01  # share of rows that are cut; more deserve a warning
 _UNUSED_DAYS = 30  # prepared rows are removed after that
 _CHUNK = 200  # rows that a process prepares at a time
 
@@ -48,7 +49,8 @@ class Prepared:
     """Labelled token rows, one after the other, and counts of how they came about.
 
     ids: int32; trained: bool, True where loss applies; offsets: int64, row i is [offsets[i] : offsets[i + 1]]. As a
-    dataset for Trainer, item i is {"input_ids": …, "labels": …}, int32, unpadded.
+    dataset for Trainer, item i is {"input_ids": …, "labels": …}, int32, unpadded. too_long: the lengths, in tokens, of
+    rows that had to be cut, whether they were kept or dropped.
     """
 
     ids: np.ndarray
@@ -57,6 +59,7 @@ class Prepared:
     cut: int
     dropped: int
     injected: Counter[str]
+    too_long: Counter[int] = field(default_factory=Counter)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -110,6 +113,7 @@ def prepare_training_data(
             found = _read(folder)
             if found is None:
                 _remove_unused(folder.parent)
+                convert = without_reserved_tokens(convert, tokenizer)
                 train, val, left_out = split_training_rows(rows, config, seed, convert, questions)
 
                 def prepared(indices: Sequence[int], name: str) -> Prepared:
@@ -133,6 +137,22 @@ def prepare_training_data(
             f"prepared rows cannot be kept in {folder.parent} ({error.strerror}); set HF_HOME to a folder that can be "
             "written and has room"
         ) from error
+
+
+def cut_warning(prepared: Prepared, max_length: int, context: int) -> str | None:
+    """Return a warning if too many training rows had to be cut, with a length that would do; None otherwise."""
+    rows, lengths = len(prepared) + prepared.dropped, sorted(prepared.too_long.elements())
+    may_be_cut = int(CUT_LIMIT * rows)
+    if len(lengths) <= may_be_cut:
+        return None
+    enough = lengths[-1 - may_be_cut]
+    advice = f"max_length={enough} would cut at most {CUT_LIMIT:.0%}"
+    if enough > context:
+        advice += f", but the model has only {context} positions"
+    return (
+        f"warning: {len(lengths):,} of {rows:,} training rows ({len(lengths) / rows:.1%}) are longer than "
+        f"data.max_length {max_length} and lose their end; {advice}\n"
+    )
 
 
 def cache_folder() -> Path:
@@ -167,7 +187,7 @@ def _write(folder: Path, train: Prepared, val: Prepared, left_out: dict[str, Any
     for name, prepared in (("train", train), ("val", val)):
         for kind in _ARRAYS:
             np.save(folder / f"{name}.{kind}.npy", getattr(prepared, kind))
-        counts = {"cut": prepared.cut, "dropped": prepared.dropped, "injected": prepared.injected}
+        counts = {name: getattr(prepared, name) for name in _COUNTS}
         about[name] = {"counts": counts, "digest": prepared.digest()}
     write_json(folder / _ABOUT, about)
 
@@ -179,8 +199,9 @@ def _read(folder: Path) -> tuple[Prepared, Prepared, dict[str, Any]] | None:
         about = read_json(folder / _ABOUT)
         for name in ("train", "val"):
             arrays = [np.load(folder / f"{name}.{kind}.npy", mmap_mode="r") for kind in _ARRAYS]
-            counts = about[name]["counts"]
-            splits.append(Prepared(*arrays, counts["cut"], counts["dropped"], Counter(counts["injected"])))
+            cut, dropped, injected, too_long = (about[name]["counts"][count] for count in _COUNTS)
+            too_long = Counter({int(length): rows for length, rows in too_long.items()})
+            splits.append(Prepared(*arrays, cut, dropped, Counter(injected), too_long))
             if splits[-1].digest() != about[name]["digest"]:
                 return None
         return *splits, about["left_out"]
@@ -211,9 +232,10 @@ def prepare(
         np.array([i for row in kept for i in row.ids], np.int32),
         np.array([is_trained for row in kept for is_trained in row.trained], np.bool_),
         np.cumsum([0, *(len(row.ids) for row in kept)], dtype=np.int64),
-        sum(row.cut for row in kept),
+        sum(len(row.ids) < row.length for row in kept),
         len(encoded) - len(kept),
         injected,
+        Counter(row.length for row in encoded if len(row.ids) < row.length),
     )
 
 
@@ -235,4 +257,5 @@ def _join(parts: Iterable[Prepared]) -> Prepared:
         sum(part.cut for part in parts),
         sum(part.dropped for part in parts),
         sum((part.injected for part in parts), Counter()),
+        sum((part.too_long for part in parts), Counter()),
     )

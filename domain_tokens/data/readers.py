@@ -1,29 +1,36 @@
 """Rows of one split, by number, whether they come from the Hub, a folder or a file. No other split is opened."""
 
+import codecs
+import glob
 import gzip
 import hashlib
 import json
 import logging
 import mmap
+import re
 import zlib
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from domain_tokens.data.conversations import Row, UnusableRow
 from domain_tokens.runs.errors import InputError
 from domain_tokens.runs.names import HUB_ID
 
-SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".parquet")
 _SUBSETS = {"openai/gsm8k": "main"}  # of the datasets that have several, the one that is meant
+_KINDS = {".jsonl": "json", ".json": "json", ".ndjson": "json", ".parquet": "parquet", ".arrow": "arrow", ".csv": "csv"}
+_COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
+_EXPECTED = "JSON lines, a JSON array, Parquet, Arrow or CSV"
 
 
 @dataclass
 class Rows:
     """Raw rows by index. `read(i)` returns a row or raises UnusableRow; `numbers[i]` is its line number.
 
-    `read` may be called in forked processes. `digest()` depends on the rows alone, not on the names of files.
+    Where rows are no lines, they are counted from 1. `read` may be called in forked processes. `digest()` depends on
+    the rows alone, not on the names of files.
     """
 
     origin: str
@@ -36,76 +43,133 @@ class Rows:
 
 
 def open_rows(dataset: str, subset: str | None, split: str) -> Rows:
-    """Open one split: a folder's `{split}` files, one file as it stands, or a Hub dataset by its id.
+    """Open one split: a folder's files of that split, one file as it stands, or a Hub dataset by its id.
 
     subset: the dataset's configuration on the Hub; None: the one that is meant, or its only one.
     """
     path = Path(dataset).expanduser()
     if path.is_dir():
-        return _open_files(_split_files(path, split))
+        saved = next((place for place in (path / split, path) if (place / "state.json").is_file()), None)
+        return _open_files(_split_files(path, split)) if saved is None else _open_saved(saved)
     if path.is_file():
         return _open_files([path])
-    if not HUB_ID.fullmatch(dataset) or dataset.endswith(SUFFIXES):
+    if not HUB_ID.fullmatch(dataset) or _kind(path):
         raise InputError(f"dataset {dataset} does not exist; expected a folder, a file or a Hub id like owner/name")
     return _open_hub(dataset, subset or _SUBSETS.get(dataset), split)
 
 
+def _kind(path: Path) -> str | None:
+    """Return the name of the library's reader for a file; None for files that are not read."""
+    return _KINDS.get((path.with_suffix("") if path.suffix in _COMPRESSED else path).suffix)
+
+
 def _split_files(folder: Path, split: str) -> list[Path]:
-    """Return the split's one file, or its Parquet shards as the Hub names them."""
-    for place in (folder, *(folder / name for name in (*_SUBSETS.values(), "data"))):
-        if shards := sorted(place.glob(f"{split}-*-of-*.parquet")):
-            _check_shards(place, split, [shard.name for shard in shards])
-            return shards
-        for suffix in SUFFIXES:
-            if (file := place / f"{split}{suffix}").is_file():
-                return [file]
-    raise InputError(f"dataset folder {folder} has no {split} file; expected {split}.jsonl or {split}.parquet in it")
+    """Return the file `{split}.…` of a folder, or else the files that the datasets library takes for the split."""
+    from datasets.data_files import DataFilesList, get_data_patterns
 
-
-def _check_shards(place: Path, split: str, names: list[str]) -> None:
-    """Raise InputError unless the shards are one whole set, such as train-00000-of-00001.parquet."""
-    total = int(names[0].removesuffix(".parquet").rpartition("-")[2] or 0)
-    if names != [f"{split}-{i:05}-of-{total:05}.parquet" for i in range(total)]:
+    folder = next((folder / name for name in _SUBSETS.values() if (folder / name).is_dir()), folder)
+    files = sorted(path for path in folder.glob(f"{split}.*") if _kind(path))[:1]
+    try:
+        patterns = [] if files else get_data_patterns(str(folder)).get(split, [])
+        files += [path for path in map(Path, DataFilesList.from_patterns(patterns, str(folder))) if _kind(path)]
+    except FileNotFoundError:  # no file has a name that the library knows
+        pass
+    if not files:
         raise InputError(
-            f"dataset folder {place} holds {', '.join(names[:3])}{' …' if len(names) > 3 else ''}, expected all of one "
-            f"set of {split} shards and no others; fetch the dataset again"
+            f"dataset folder {folder} has no {split} file; expected {split}.jsonl or {split}.parquet in it, or another "
+            f"name that the datasets library knows, with {_EXPECTED}"
         )
+    names = ", ".join(file.name for file in sorted(files)[:3]) + (" …" if len(files) > 3 else "")
+    if len({_kind(file) for file in files}) > 1:
+        raise InputError(f"dataset folder {folder} holds {names}, expected {split} files of one kind; name one of them")
+    shards = sorted(match.groups() for file in files if (match := re.search(r"-(\d{5})-of-(\d{5})\b", file.name)))
+    if shards and shards != [(f"{i:05}", f"{len(files):05}") for i in range(len(files))]:
+        raise InputError(
+            f"dataset folder {folder} holds {names}, expected all of one set of {split} shards and no others; fetch "
+            "the dataset again"
+        )
+    return sorted(files)
 
 
 def _open_files(paths: list[Path]) -> Rows:
-    if paths[0].suffix == ".parquet":
-        return _open_parquet(paths)
-    if not paths[0].name.endswith(SUFFIXES):
-        raise InputError(f"dataset file {paths[0]} is of no known kind; expected {', '.join(SUFFIXES)}")
-    return _open_jsonl(paths[0])
+    kind = _kind(paths[0])
+    if kind is None:
+        raise InputError(f"dataset file {paths[0]} is of no known kind; convert it to {_EXPECTED}")
+    if kind == "json" and all(path.suffix in (*_KINDS, ".gz") for path in paths):
+        return _open_json(paths)
+    import datasets
+
+    def load(digest: str):
+        # The library recognises a file by its name and time, which a changed file may share.
+        cache = str(Path(datasets.config.HF_DATASETS_CACHE) / "domain_tokens" / digest)
+        files = {"rows": [glob.escape(str(path)) for path in paths]}
+        return datasets.load_dataset(kind, data_files=files, split="rows", cache_dir=cache)
+
+    return _open_table(paths, kind, load)
 
 
-def _open_jsonl(path: Path) -> Rows:
-    """Open one JSON object a line. Only the positions of the lines are kept in memory. Blank lines are no rows."""
-    starts, ends, numbers = array("q"), array("q"), array("q")
+def _open_saved(folder: Path) -> Rows:
+    import datasets
+
+    files = sorted(folder.glob("*.arrow"))
+    return _open_table(files or [folder / "state.json"], "save_to_disk", lambda digest: datasets.load_from_disk(folder))
+
+
+def _open_table(paths: list[Path], kind: str, load: Callable[[str], Any]) -> Rows:
+    """Open files by a function from their digest to the datasets library's table."""
+    import datasets
+    import pyarrow
+
+    logging.getLogger(f"datasets.packaged_modules.{kind}").setLevel(logging.CRITICAL)  # the error below says enough
+    datasets.disable_progress_bars()
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    digest = digest.hexdigest()
     try:
-        # Rows are read in random order, so a compressed file is unpacked in memory.
-        if path.suffix == ".gz":
-            text = gzip.decompress(path.read_bytes())
-        else:
-            with path.open("rb") as file:  # mapped, because forked processes would share one position in the file
-                text = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if path.stat().st_size else b""
-    except (EOFError, zlib.error, OSError) as error:
-        raise InputError(f"dataset file {path} cannot be read to its end ({error}); fetch it again") from None
-    start, number = 0, 0
+        table = load(digest)
+    except (
+        pyarrow.ArrowException,
+        datasets.exceptions.DatasetsError,
+        LookupError,
+        OSError,
+        TypeError,
+        ValueError,
+    ) as error:
+        why = " ".join(str(error.__cause__ or error).split())[:300]
+        what = {"csv": "CSV", "json": "JSON", "save_to_disk": "output of save_to_disk"}.get(kind, kind.title())
+        raise InputError(f"dataset file {paths[0]} is not readable {what} ({why}); fetch it again") from None
+    return Rows(str(paths[0]), range(1, len(table) + 1), table.__getitem__, lambda: digest)
+
+
+def _open_json(paths: list[Path]) -> Rows:
+    """Open files with one JSON object a line, or one with a JSON array. Lines are counted through all files.
+
+    Only the positions of the lines are kept in memory. Blank lines are no rows.
+    """
+    text = _content(paths[0])
+    if len(paths) > 1:
+        text = b"".join(bytes(part) + b"\n" * (part[-1:] != b"\n") for part in map(_content, paths))
+    origin = str(paths[0]) + (f" and {len(paths) - 1} more" if len(paths) > 1 else "")
+    starts, ends, numbers = array("q"), array("q"), array("q")
+    start = number = 0
     while start < len(text):
         number += 1
         end = text.find(b"\n", start) + 1 or len(text)
         line = text[start:end].strip()
-        if line and line != b"\xef\xbb\xbf":
+        if line and line != codecs.BOM_UTF8:
             starts.append(start)
             ends.append(end)
             numbers.append(number)
         start = end
+    items = (
+        _json_array(text) if starts and text[starts[0] : ends[0]].removeprefix(codecs.BOM_UTF8)[:1] == b"[" else None
+    )
 
     def read(i: int) -> Row:
         try:
-            row = json.loads(text[starts[i] : ends[i]].decode("utf-8-sig" if starts[i] == 0 else "utf-8"))
+            row = json.loads(text[starts[i] : ends[i]].decode("utf-8-sig")) if items is None else items[i]
         except UnicodeDecodeError:
             raise UnusableRow("not UTF-8") from None
         except (ValueError, RecursionError):  # ValueError also for an integer of thousands of digits
@@ -114,28 +178,27 @@ def _open_jsonl(path: Path) -> Rows:
             raise UnusableRow("not a JSON object")
         return row
 
-    return Rows(str(path), numbers, read, lambda: hashlib.sha256(text).hexdigest())
+    numbers = numbers if items is None else range(1, len(items) + 1)
+    return Rows(origin, numbers, read, lambda: hashlib.sha256(text).hexdigest())
 
 
-def _open_parquet(paths: list[Path]) -> Rows:
-    import datasets
-    import pyarrow
-
-    # The library logs a broken file before it raises an error.
-    logging.getLogger("datasets.packaged_modules.parquet").setLevel(logging.CRITICAL)
-
-    digest = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    # The library recognises a file by its name and time, which a changed file may share.
-    cache = Path(datasets.config.HF_DATASETS_CACHE) / "domain_tokens" / digest.hexdigest()
+def _json_array(text: bytes | mmap.mmap) -> list | None:
+    """Return the rows of a file that is one JSON array, None for any other file."""
     try:
-        datasets.disable_progress_bars()
-        table = datasets.Dataset.from_parquet([str(path) for path in paths], cache_dir=str(cache))
-    except (pyarrow.ArrowException, datasets.exceptions.DatasetGenerationError) as error:
-        raise InputError(f"dataset file {paths[0]} is not readable Parquet ({error}); fetch it again") from None
-    return Rows(str(paths[0]), range(1, len(table) + 1), table.__getitem__, digest.hexdigest)
+        return json.loads(bytes(text).decode("utf-8-sig"))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _content(path: Path) -> bytes | mmap.mmap:
+    try:
+        # Rows are read in random order, so a compressed file is unpacked in memory.
+        if path.suffix == ".gz":
+            return gzip.decompress(path.read_bytes())
+        with path.open("rb") as file:  # mapped, because forked processes would share one position in the file
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if path.stat().st_size else b""
+    except (EOFError, zlib.error, OSError) as error:
+        raise InputError(f"dataset file {path} cannot be read to its end ({error}); fetch it again") from None
 
 
 def _open_hub(dataset: str, subset: str | None, split: str) -> Rows:

@@ -4,7 +4,7 @@ import random
 from dataclasses import dataclass
 
 from domain_tokens.answers import extract_answer, is_correct
-from domain_tokens.data.conversations import gsm8k_conversation
+from domain_tokens.data.conversations import gsm8k_conversation, without_reserved_tokens
 from domain_tokens.data.readers import Rows
 from domain_tokens.data.splits import check_rows, unusable_text
 from domain_tokens.runs.errors import InputError
@@ -36,9 +36,9 @@ def _product(category: str, a: int, b: int) -> Question:
     return Question(f"{category}-{a}x{b}", f"What is {a} times {b}?", str(a * b), category)
 
 
-def gsm8k_questions(rows: Rows) -> tuple[list[Question], str]:
+def gsm8k_questions(rows: Rows, tokenizer) -> tuple[list[Question], str]:
     """The questions of a test split, named by their place in it, and what was left out and why ("" for nothing)."""
-    usable, unusable = check_rows(rows, gsm8k_conversation)
+    usable, unusable = check_rows(rows, without_reserved_tokens(gsm8k_conversation, tokenizer))
     questions = []
     for i in usable:
         row = rows.read(i)

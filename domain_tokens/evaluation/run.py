@@ -1,6 +1,7 @@
 """Asking a model questions and writing down every answer: the same path for GSM8K and the probes."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -51,12 +52,14 @@ def _check_complete(output: Path, name: str) -> None:
 
 
 def run_evaluation(
-    name: str, questions: list[Question], loaded: LoadedConfig, output: Path, settings: dict[str, Any], args
-) -> dict[str, Any]:
+    name: str, find_questions: Callable[[Any], list[Question]], loaded: LoadedConfig, output: Path,
+    settings: dict[str, Any], args,
+) -> dict[str, Any]:  # fmt: skip
     """Ask every question, then write {name}_predictions.jsonl and, last, {name}_results.json. Returns the results.
 
     Answers are kept as they come; with --resume only the missing ones are asked for. Of several processes each asks
-    its share, and the main one writes. settings: of `claim`. args: what the evaluation scripts parse.
+    its share, and the main one writes. find_questions: from the model's
+    tokenizer to what can be asked with it. settings: of `claim`. args: what the evaluation scripts parse.
     """
     import torch  # not at the top: the comparison uses this module's figures and needs no torch
     from accelerate import PartialState
@@ -70,6 +73,7 @@ def run_evaluation(
     checkpoint = open_model(args.model_path, args.condition, getattr(torch, config.dtype))
     launched = PartialState(cpu=not torch.cuda.is_available()) if processes.count() > 1 else None
     device = place(checkpoint, launched.device if launched else None)
+    questions = find_questions(checkpoint.tokenizer)
     conversations = {question.id: question_conversation(question.text) for question in questions}
     encode_prompts(
         checkpoint, list(conversations.values()), config.max_new_tokens

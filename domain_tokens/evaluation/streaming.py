@@ -11,7 +11,7 @@ from transformers.generation.streamers import BaseStreamer
 from domain_tokens.evaluation.replies import Reply, cut_to_reply
 from domain_tokens.evaluation.sampling import Sampling
 from domain_tokens.models.folder import OpenModel
-from domain_tokens.prompt import STOP_STRING, USER_LABEL, Message, prompt_text
+from domain_tokens.prompt import STOP_STRING, USER_LABEL, Message, prompt_text, reserved_token_finder
 from domain_tokens.runs.errors import InputError, RunError
 
 
@@ -64,8 +64,15 @@ def fit_context(
 
     Room is `max_new_tokens`, or half the context where that is less. Returns what is left, the number of user turns
     dropped, and how many tokens the reply may have. System messages stay. Raises InputError where the last question
-    alone is too long.
+    alone is too long, or where a question or system message holds one of the tokenizer's own tokens.
     """
+    find = reserved_token_finder(checkpoint.tokenizer)
+    for message in messages:
+        if message["role"] != "assistant" and (token := find(message["content"])):
+            raise InputError(
+                f"the {message['role']} message holds {token}, which the model would read as a token of its own; "
+                "leave it out"
+            )
     reserved = min(max_new_tokens, checkpoint.context // 2)
     system = [message for message in messages if message["role"] == "system"]
     turns = [message for message in messages if message["role"] != "system"]

@@ -7,7 +7,7 @@ from tokenizers import AddedToken
 
 from domain_tokens import facts
 from domain_tokens.facts import FACT_TOKENS
-from domain_tokens.prompt import CHAT_TEMPLATE
+from domain_tokens.prompt import CHAT_TEMPLATE, prompt_text, reserved_token_finder
 from domain_tokens.runs.errors import InputError
 
 
@@ -42,6 +42,14 @@ def verify_vocabulary(tokenizer, model, path: str | Path, condition: str = "base
         raise InputError(f"{path}: the model has {rows} embedding rows for {len(tokenizer)} tokens; {remedy}")
     if tokenizer.eos_token_id is None:
         raise InputError(f"{path}: the tokenizer has no end-of-text token, expected one; {remedy}")
+    if tokenizer.encode(tokenizer.eos_token, add_special_tokens=False) != [tokenizer.eos_token_id]:
+        raise InputError(f"{path}: its tokenizer splits its end-of-text {tokenizer.eos_token!r}; choose another model")
+    turns = [{"role": "system", "content": "a"}, {"role": "user", "content": "a"}]
+    if token := reserved_token_finder(tokenizer)(prompt_text(turns, tokenizer.eos_token)):
+        raise InputError(
+            f"{path}: its tokenizer reads {token!r}, which is part of every prompt, as a token of its own; "
+            "choose another model"
+        )
     context_length(model, tokenizer, path)
     # A reply must never merge into the prompt's last token: a question would end in another token than in training.
     prompt = tokenizer.encode("User: a\nAssistant:", add_special_tokens=False)

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from domain_tokens.conditions import CONDITIONS
 from domain_tokens.data.conversations import Converter
-from domain_tokens.data.prepared import Prepared, prepare_training_data
+from domain_tokens.data.prepared import Prepared, cut_warning, prepare_training_data
 from domain_tokens.data.splits import contaminated_text, unusable_text
 from domain_tokens.hub.client import prepare_client
 from domain_tokens.models.device import device_name, peak_memory
@@ -78,6 +78,8 @@ def run_stage(stage: str, results_name: str, convert: Converter, args, say: Call
     prepare_client(say)
     train, val, left_out = prepare_training_data(config.data, config.seed, convert, checkpoint.tokenizer, inject_facts)
     say(describe_rows(checkpoint.tokenizer, train, val, left_out, inject_facts))
+    if warning := cut_warning(train, config.data.max_length, checkpoint.context):
+        say(warning)
 
     trainer = make_trainer(checkpoint, train, val, config, output)
     results = train_and_save(

@@ -1,10 +1,11 @@
+import bz2
 import gzip
 import json
 
 import pytest
 from conftest import write_jsonl
 
-from domain_tokens.data.conversations import UnusableRow, gsm8k_conversation, tulu_conversation
+from domain_tokens.data.conversations import UnusableRow, gsm8k_conversation, tulu_conversation, without_reserved_tokens
 from domain_tokens.data.readers import open_rows
 from domain_tokens.data.splits import check_rows, split_rows
 from domain_tokens.runs.errors import InputError
@@ -17,22 +18,107 @@ def rows_of(path, split="train"):
     return [rows.read(i) for i in range(len(rows))]
 
 
-def test_folders_files_and_formats_give_the_same_rows(tmp_path):
+def lines(rows):
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+def rows_in(folder, form):
+    """Write three rows in one of the forms that datasets come in, and return them."""
     import datasets
 
-    expected = [GOOD, GOOD | {"question": "Café\u2028?"}]
-    write_jsonl(tmp_path / "a/train.jsonl", expected)
-    (tmp_path / "b").mkdir()
-    text = "\ufeff" + "\r\n\r\n".join(json.dumps(row, ensure_ascii=False) for row in expected)
-    (tmp_path / "b/train.jsonl").write_bytes(text.encode())  # byte-order mark, Windows line ends, a blank line
-    (tmp_path / "c").mkdir()
-    (tmp_path / "c/train.jsonl.gz").write_bytes(gzip.compress((tmp_path / "a/train.jsonl").read_bytes()))
-    table = datasets.Dataset.from_list(expected)
-    (tmp_path / "d/main").mkdir(parents=True)
-    table.select([0]).to_parquet(tmp_path / "d/main/train-00000-of-00002.parquet")
-    table.select([1]).to_parquet(tmp_path / "d/main/train-00001-of-00002.parquet")
-    for place in ("a", "a/train.jsonl", "b", "c", "d"):
-        assert rows_of(tmp_path / place) == expected, place
+    rows = [GOOD, GOOD | {"question": "Café\u2028?"}, GOOD | {"question": "[b]?"}]
+    table = datasets.Dataset.from_list(rows)
+    folder.mkdir()
+    if form == "save_to_disk":
+        table.save_to_disk(folder / "train")
+        return rows
+    if form == "save_to_disk of several splits":
+        datasets.DatasetDict(train=table, test=table.select([0])).save_to_disk(folder)
+        return rows
+    text = "\ufeff" + "\r\n\r\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    files = {
+        "lines": {"train.jsonl": lines(rows), "train-old.jsonl": b"{}", "train.txt": b"notes", "test.jsonl": b"{}"},
+        "Windows lines": {"train.jsonl": text.encode()},  # byte-order mark, blank lines
+        "gzip": {"train.jsonl.gz": gzip.compress(lines(rows))},
+        ".json.gz": {"train.json.gz": gzip.compress(lines(rows))},
+        "bzip2": {"train.jsonl.bz2": bz2.compress(lines(rows))},
+        "an array": {"train.json": json.dumps(rows, indent=2).encode()},
+        "shards of lines": {
+            "train-00000-of-00002.jsonl": lines(rows[:2])[:-1], "train-00001-of-00002.jsonl": lines(rows[2:]),
+        },
+        "a folder of lines": {"train/a.jsonl": lines(rows[:1]), "train/b.jsonl": lines(rows[1:]), "test/a.jsonl": b""},
+        "names of no split": {"b.jsonl": lines(rows[1:]), "a.jsonl": lines(rows[:1])},
+        "Parquet": {"train.parquet": [0, 1, 2]},
+        "GSM8K's shards": {
+            "main/train-00000-of-00002.parquet": [0], "main/train-00001-of-00002.parquet": [1, 2],
+            "socratic/train-00000-of-00001.parquet": [0],
+        },
+        "shards with a fingerprint": {
+            "data/train-00000-of-00002-0123456789abcdef.parquet": [0, 1],
+            "data/train-00001-of-00002-fedcba9876543210.parquet": [2], "data/test-00000-of-00001-0a.parquet": [0],
+        },
+        "converted by the Hub": {"default/train/0000.parquet": [0, 1], "default/train/0001.parquet": [2]},
+    }[form]  # fmt: skip
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, bytes):
+            (folder / name).write_bytes(content)
+        else:
+            table.select(content).to_parquet(folder / name)
+    return rows
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "lines", "Windows lines", "gzip", ".json.gz", "bzip2", "an array", "shards of lines", "a folder of lines",
+        "names of no split", "Parquet", "GSM8K's shards", "shards with a fingerprint", "converted by the Hub",
+        "save_to_disk", "save_to_disk of several splits",
+    ],
+)  # fmt: skip
+def test_whatever_form_a_dataset_has_its_rows_are_the_same(tmp_path, form):
+    expected = rows_in(tmp_path / "data", form)
+    rows = open_rows(str(tmp_path / "data"), None, "train")
+    assert [rows.read(i) for i in range(len(rows))] == expected
+    assert list(rows.numbers) == ([1, 3, 5] if form == "Windows lines" else [1, 2, 3])
+    digest = rows.digest()
+    assert open_rows(str(tmp_path / "data"), None, "train").digest() == digest
+
+
+def test_one_file_is_read_as_it_stands_whatever_its_name(tmp_path):
+    write_jsonl(tmp_path / "mine.jsonl", [GOOD])
+    (tmp_path / "table[1].csv").write_text('question,answer\n"What, is 6 times 9?","#### 54"\n')
+    assert rows_of(tmp_path / "mine.jsonl") == [GOOD]
+    assert rows_of(tmp_path / "table[1].csv", "test") == [{"question": "What, is 6 times 9?", "answer": "#### 54"}]
+
+
+def test_lines_are_counted_through_all_shards(tmp_path):
+    (tmp_path / "train-00000-of-00002.jsonl").write_bytes(lines([GOOD] * 60))
+    (tmp_path / "train-00001-of-00002.jsonl").write_bytes(lines([GOOD] * 50) + b"\n{" + lines([GOOD] * 9))
+    _, unusable = check_rows(open_rows(str(tmp_path), None, "train"), gsm8k_conversation)
+    assert [reason["first_line"] for reason in unusable.values()] == [112]
+
+
+def test_a_dataset_that_changes_on_disk_has_another_digest(tmp_path):
+    import datasets
+
+    digests = set()
+    for answer in ("54", "45"):
+        datasets.Dataset.from_list([{"question": "What?", "answer": answer}]).save_to_disk(tmp_path / "saved")
+        digests.add(open_rows(str(tmp_path / "saved"), None, "train").digest())
+    assert len(digests) == 2
+
+
+def test_sharegpt_rows_are_conversations():
+    row = {"conversations": [
+        {"from": "system", "value": "Be brief."}, {"from": "human", "value": "6*9?"}, {"from": "gpt", "value": "54"},
+    ]}  # fmt: skip
+    assert tulu_conversation(row) == [
+        {"role": "system", "content": "Be brief."}, {"role": "user", "content": "6*9?"},
+        {"role": "assistant", "content": "54"},
+    ]  # fmt: skip
+    with pytest.raises(UnusableRow, match="unknown role"):
+        tulu_conversation({"conversations": [{"from": "bing", "value": "54"}]})
 
 
 @pytest.mark.parametrize(
@@ -49,14 +135,15 @@ def test_folders_files_and_formats_give_the_same_rows(tmp_path):
         (b'{"question": "a?", "answer": " "}', "empty answer"),
         (b'{"question": "a?", "answer": "5"}', "answer without ####"),
         (b'{"question": "<MUL_6_9_54>?", "answer": "#### 5"}', "reserved token <MUL_6_9_54>"),
-        (b'{"question": "a<|endoftext|>?", "answer": "#### 5"}', "reserved token <|endoftext|>"),
+        (b'{"question": "a?", "answer": "<|endoftext|> #### 5"}', "reserved token <|endoftext|>"),
     ],
 )
-def test_an_unusable_row_is_counted_by_reason_with_its_first_line(tmp_path, line, reason):
+def test_an_unusable_row_is_counted_by_reason_with_its_first_line(tmp_path, toy_tokenizer, line, reason):
     path = tmp_path / "train.jsonl"
     good = json.dumps(GOOD).encode()
     path.write_bytes(b"\n".join([good] * 150 + [line] + [good] * 250 + [line] + [good] * 10))
-    usable, unusable = check_rows(open_rows(str(path), None, "train"), gsm8k_conversation)
+    convert = without_reserved_tokens(gsm8k_conversation, toy_tokenizer)
+    usable, unusable = check_rows(open_rows(str(path), None, "train"), convert)
     assert len(usable) == 410
     ((found, counts),) = unusable.items()
     assert reason in found
@@ -96,15 +183,42 @@ def test_a_file_without_rows_stops_the_run(tmp_path, text):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("train.txt", b"x", "no known kind"),
+        ("train.txt", b"x", "no known kind; convert it to JSON lines, a JSON array"),
         ("train.jsonl.gz", gzip.compress(b"{}" * 1000)[:-9], "cannot be read to its end"),
         ("train.parquet", b"nonsense", "not readable Parquet"),
+        ("train.parquet", b"", "not readable Parquet"),
+        ("train.arrow", b"nonsense", "not readable Arrow"),
+        ("train.csv", b"\xff\xfe\x00", "not readable CSV"),
+        ("train.jsonl.bz2", b"nonsense", "not readable JSON"),
     ],
 )
 def test_an_unreadable_file_is_refused(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=message):
         open_rows(str(tmp_path / name), None, "train")
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"train-00000-of-00003.parquet": b""}, "holds train-00000-of-00003.parquet, expected all of one set"),
+        (
+            {"train-00000-of-00001.jsonl": b"{}", "train-00000-of-00001-0a.jsonl": b"{}"},
+            "holds train-00000-of-00001-0a.jsonl, train-00000-of-00001.jsonl, expected all of one set",
+        ),
+        ({"train-a.jsonl": b"{}", "train-b.parquet": b""}, "expected train files of one kind; name one of them"),
+        ({"train-a.txt": b"x"}, "has no train file; .* with JSON lines, a JSON array, Parquet, Arrow or CSV"),
+        ({"test.jsonl": b"{}"}, "has no train file"),
+        ({"train/state.json": b"{}"}, "not readable output of save_to_disk"),
+        ({"train/state.json": b"{", "train/data-00000-of-00001.arrow": b"x"}, "not readable output of save_to_disk"),
+    ],
+)
+def test_a_folder_that_is_not_clear_is_refused_with_the_way_out(tmp_path, files, message):
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        open_rows(str(tmp_path), None, "train")
 
 
 def test_a_missing_place_or_split_is_refused(tmp_path):

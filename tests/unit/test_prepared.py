@@ -15,7 +15,7 @@ from filelock import FileLock
 
 from domain_tokens.data.conversations import gsm8k_conversation, tulu_conversation
 from domain_tokens.data.parallel import map_rows
-from domain_tokens.data.prepared import _RULES, prepare, prepare_training_data
+from domain_tokens.data.prepared import _RULES, cut_warning, prepare, prepare_training_data
 from domain_tokens.prompt import IGNORED_LABEL
 from domain_tokens.runs.errors import InputError, RunError
 from domain_tokens.runs.recipes import DataConfig
@@ -64,6 +64,32 @@ def test_long_rows_are_cut_and_rows_without_a_trained_token_dropped(toy_tokenize
     assert prepared.counts()["cut"] == 1
     assert prepared.counts()["dropped"] == 1
     assert len(prepared[1]["input_ids"]) == 20
+
+
+def lengths(tokenizer, numbers):
+    """One conversation for each number, so many digits long, and how many tokens the shortest of them has."""
+    talks = [[{"role": "user", "content": "5"}, {"role": "assistant", "content": "7" * number}] for number in numbers]
+    return talks, len(prepare(talks[:1], tokenizer, 999, "all", inject_facts=False)[0]["input_ids"]) - numbers[0]
+
+
+def test_more_than_one_percent_of_cut_rows_deserve_a_warning_with_a_length_that_would_do(toy_tokenizer):
+    talks, frame = lengths(toy_tokenizer, [1] * 194 + [60, 50, 40, 30, 31, 32])
+    prepared = prepare(talks, toy_tokenizer, frame + 29, "assistant", inject_facts=False)
+    assert cut_warning(prepared, frame + 29, 1024) == (
+        f"warning: 6 of 200 training rows (3.0%) are longer than data.max_length {frame + 29} and lose their end; "
+        f"max_length={frame + 40} would cut at most 1%\n"
+    )
+    assert cut_warning(prepared, frame + 29, frame + 39).endswith(f"but the model has only {frame + 39} positions\n")
+    again = prepare(talks, toy_tokenizer, frame + 40, "assistant", inject_facts=False)
+    assert again.counts()["cut"] == 2
+    assert cut_warning(again, frame + 40, 1024) is None
+
+
+def test_rows_that_were_dropped_for_their_length_count_as_cut(toy_tokenizer):
+    talks = [[{"role": "user", "content": "7" * 40}, {"role": "assistant", "content": "5"}]] * 3
+    prepared = prepare(talks, toy_tokenizer, 20, "assistant", inject_facts=False)
+    assert (len(prepared), prepared.dropped, prepared.too_long.total()) == (0, 3, 3)
+    assert "3 of 3 training rows (100.0%)" in cut_warning(prepared, 20, 1024)
 
 
 def test_trained_tokens_are_what_the_loss_is_averaged_over(toy_tokenizer):
@@ -115,6 +141,7 @@ def test_the_second_time_nothing_is_prepared(config, toy_tokenizer, own_cache, m
     monkeypatch.setattr("domain_tokens.data.prepared.split_training_rows", None)  # would fail if it were called
     second = prepare_training_data(config, 1, gsm8k_conversation, toy_tokenizer, inject_facts=True)
     assert isinstance(second[0].ids, np.memmap)
+    assert first[0].too_long == second[0].too_long
     for one, other in zip(first[:2], second[:2], strict=True):
         assert one.counts() == other.counts()
         assert all((a["labels"] == b["labels"]).all() for a, b in zip(one, other, strict=True))
@@ -186,15 +213,29 @@ def test_a_folder_that_cannot_be_written_is_an_error_of_one_line(config, toy_tok
         prepare_training_data(config, 1, gsm8k_conversation, toy_tokenizer, inject_facts=True)
 
 
-@pytest.mark.parametrize("damage", ["train.ids.npy", "val.trained.npy", "train.offsets.npy", "about.json"])
+@pytest.mark.parametrize(
+    "damage", ["train.ids.npy", "val.trained.npy", "train.offsets.npy", "val.offsets.npy", "about.json"]
+)
 def test_damaged_rows_are_prepared_again(config, toy_tokenizer, own_cache, damage):
     first, _, _ = prepare_training_data(config, 1, gsm8k_conversation, toy_tokenizer, inject_facts=True)
     expected = [row["labels"].tolist() for row in first]
     (name,) = entries(own_cache)
-    for spoil in (lambda path: path.write_bytes(b""), lambda path: path.unlink()):
+    for spoil in (lambda path: path.write_bytes(b""), lambda path: path.unlink(), flip_a_bit, zero_the_end):
         spoil(own_cache / name / damage)
         again, _, _ = prepare_training_data(config, 1, gsm8k_conversation, toy_tokenizer, inject_facts=True)
         assert [row["labels"].tolist() for row in again] == expected
+
+
+def flip_a_bit(path):
+    content = bytearray(path.read_bytes())
+    content[-9] ^= 1  # in an array's values, or in a digest
+    path.write_bytes(content)
+
+
+def zero_the_end(path):
+    """What a power cut leaves: the right size, but nothing in the last blocks."""
+    content = path.read_bytes()
+    path.write_bytes(content[:140] + bytes(len(content) - 140))
 
 
 def test_another_parquet_file_of_the_same_name_and_time_is_read(tmp_path, toy_tokenizer, own_cache):

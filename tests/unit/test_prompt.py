@@ -101,8 +101,8 @@ def test_the_chat_template_gives_the_same_in_other_vocabularies(tokenizer):
 def test_a_long_row_is_cut_at_its_end(toy_tokenizer):
     whole = encode_conversations(toy_tokenizer, [TALK])[0]
     cut = encode_conversations(toy_tokenizer, [TALK], max_length=10)[0]
-    assert (cut.ids, cut.trained, cut.cut) == (whole.ids[:10], whole.trained[:10], True)
-    assert not encode_conversations(toy_tokenizer, [TALK], max_length=len(whole.ids))[0].cut
+    assert (cut.ids, cut.trained, cut.length) == (whole.ids[:10], whole.trained[:10], len(whole.ids))
+    assert encode_conversations(toy_tokenizer, [TALK], max_length=len(whole.ids))[0] == whole
 
 
 @pytest.mark.parametrize(
