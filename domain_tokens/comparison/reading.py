@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from domain_tokens.evaluation.questions import PROBE_COUNTS
-from domain_tokens.runs.checking import EVALUATION, read_predictions, read_results
 from domain_tokens.runs.errors import InputError
 from domain_tokens.runs.names import EVALUATIONS, PROBES_EVAL, predictions_file, results_file
+from domain_tokens.runs.schemas import EvaluationResults, read_predictions, read_results
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def data_label(runs: Mapping[str, Runs]) -> str:
 
 
 def _read(folder: Path, name: str, condition: str) -> Evaluation:
-    results = read_results(folder / results_file(name), EVALUATION)
+    results = read_results(folder / results_file(name), EvaluationResults)
     if results["condition"] != condition:
         raise InputError(
             f"{folder} holds a {results['condition']} evaluation, expected {condition}; check the two folders"
