@@ -12,6 +12,8 @@ import argparse
 from domain_tokens.runs.command import CommandParser, run
 from domain_tokens.runs.errors import InputError
 
+ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": "gelu_new"}  # what --activation takes, and transformers' names
+
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = CommandParser(__doc__)
@@ -20,12 +22,15 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_condition(required=True)
     parser.add_argument("--output-dir", required=True, help="folder to write the start model to")
     parser.add_argument("--tokenizer", help="Hub id or folder to take the tokenizer from (default: the source's own)")
+    parser.add_argument("--activation", choices=ACTIVATIONS, help="of a nanoGPT checkpoint (default: as its keys tell)")
     parser.add_argument("--seed", type=int, default=42, help="weights of the toy model (default: 42)")
     parser.add_argument("--resume", action="store_true", help="do nothing if --output-dir holds a start model")
     parser.add_argument("--overwrite", action="store_true", help="replace the model that --output-dir holds")
     args = parser.parse(argv)
     if bool(args.source) == args.toy:
         raise InputError("give either --source SRC or --toy; --help shows what a source can be")
+    if args.toy and args.activation:
+        raise InputError("--activation is for nanoGPT checkpoints (.pt), not for --toy; leave it out")
     return args
 
 
@@ -34,9 +39,9 @@ def main(argv: list[str] | None = None) -> None:
     # torch and transformers take seconds to import, which --help and usage errors need not wait for
     from domain_tokens import toy
     from domain_tokens.hub.client import prepare_client
-    from domain_tokens.models.folder import open_model, save_model
+    from domain_tokens.models.folder import open_model, save_model, verify_model
     from domain_tokens.models.sources import load_source
-    from domain_tokens.models.vocabulary import extend_vocabulary, verify_vocabulary
+    from domain_tokens.models.vocabulary import extend_vocabulary
     from domain_tokens.runs.files import shown_source
     from domain_tokens.runs.folders import claim_folder
     from domain_tokens.runs.names import RECORD_NAME
@@ -47,6 +52,9 @@ def main(argv: list[str] | None = None) -> None:
         "source": "toy" if args.toy else shown_source(args.source),
         "seed": args.seed if args.toy else None,
     }
+    activation = ACTIVATIONS.get(args.activation)
+    if activation:
+        start["activation"] = activation
     output, complete = claim_folder(
         args.output_dir,
         RECORD_NAME,
@@ -65,11 +73,13 @@ def main(argv: list[str] | None = None) -> None:
         model = toy.model(len(tokenizer), tokenizer.eos_token_id, args.seed)
     else:
         prepare_client(say=print)
-        model, tokenizer = load_source(args.source, args.tokenizer)
+        model, tokenizer = load_source(args.source, args.tokenizer, activation)
     added = extend_vocabulary(model, tokenizer)
-    verify_vocabulary(tokenizer, model, output, args.condition)
+    verify_model(model, tokenizer, args.source or output, args.condition)
 
     where = environment("cpu")
+    names = ("activation_function", "hidden_act", "hidden_activation")
+    start["activation"] = next((found for name in names if (found := getattr(model.config, name, None))), None)
     start |= {"commit": where["commit"], "dirty": where["dirty"]}
     save_model(output, model, tokenizer, args.condition, [start])
     open_model(str(output), args.condition)  # check what was written, not what is in memory
