@@ -75,5 +75,5 @@ def check_tokenizer(folder: Path, what: str) -> None:
         breaks_down = True
     if breaks_down:
         raise InputError(
-            f"{what}: the rules of its tokenizer.json find no end on a short text; fetch or choose another"
+            f"{what}: the rules of its tokenizer.json fail or find no end on a short text; fetch or choose another"
         )

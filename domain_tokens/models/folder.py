@@ -194,10 +194,15 @@ def save_model(
     """
     temporary = folder / ".writing"
     model.generation_config = _plain_generation(tokenizer)
+    if model.config.model_type == "gpt2":
+        model.config.n_ctx = model.config.n_positions  # llama.cpp's converter asks for it
     try:
         shutil.rmtree(temporary, ignore_errors=True)  # left by a killed run
         model.save_pretrained(temporary, state_dict=weights)
         tokenizer.save_pretrained(temporary)
+        settings = temporary / "tokenizer_config.json"
+        # The class that reads tokenizer.json as it stands, by the name that transformers 4 knows too.
+        write_json(settings, read_json(settings) | {"tokenizer_class": "PreTrainedTokenizerFast"})
         write_json(temporary / RECORD_NAME, {"condition": condition, "lineage": lineage})
         (folder / RECORD_NAME).unlink(missing_ok=True)
         for file in sorted(temporary.iterdir(), key=lambda file: file.name == RECORD_NAME):  # the record last

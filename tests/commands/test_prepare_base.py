@@ -1,6 +1,7 @@
 """Start models made from other people's models: the same logits, the vocabulary with facts, sensible new rows."""
 
 import argparse
+import fcntl
 import json
 import math
 
@@ -29,7 +30,7 @@ from domain_tokens.facts import FACT_TOKENS, GPT2_FILLERS
 from domain_tokens.models.folder import open_model
 from domain_tokens.models.nanogpt import load_nanogpt
 from domain_tokens.models.vocabulary import extend_vocabulary
-from domain_tokens.runs.errors import InputError
+from domain_tokens.runs.errors import InputError, RunError
 
 
 class NanoGPT(nn.Module):
@@ -394,6 +395,42 @@ def test_a_finished_start_model_is_kept_unless_told_otherwise(tmp_path, toy_base
     assert "complete already" in capsys.readouterr().out
     with pytest.raises(InputError, match=r"made with lineage\.0\.seed 42, now it is 7"):
         prepare_base.main([*arguments, "--resume", "--seed", "7"])
+
+
+def test_only_one_process_writes_a_start_model(tmp_path):
+    output = tmp_path / "out"
+    output.mkdir()
+    mark = output / "unfinished_run.json"
+    start = {"stage": "prepare_base", "source": "toy", "seed": 42}
+    mark.write_text(json.dumps({"condition": "baseline", "lineage": [start]}))
+    arguments = f"--toy --condition baseline --output-dir {output}".split()
+    with pytest.raises(InputError, match="holds an interrupted run; --resume continues it"):
+        prepare_base.main(arguments)
+    with mark.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(RunError, match="is being written by another process; wait for it"):
+            prepare_base.main([*arguments, "--resume"])
+        assert sorted(path.name for path in output.iterdir()) == ["unfinished_run.json"]
+    prepare_base.main([*arguments, "--resume"])
+    assert (output / "domain_tokens.json").exists()
+    assert not mark.exists()
+
+
+def test_the_record_is_printed(tmp_path, capsys):
+    prepare_base.main(f"--toy --seed 7 --condition baseline --output-dir {tmp_path / 'out'}".split())
+    shown = capsys.readouterr().out.splitlines()[-1]
+    assert shown.startswith(
+        "domain_tokens.json: condition baseline, stage prepare_base, source toy, seed 7, activation gelu_new, commit "
+    )
+    assert shown.endswith(", decoding batched")
+
+
+def test_a_gpt2_says_its_context_by_the_name_that_converters_ask_for(toy_base):
+    # what convert_hf_to_gguf.py of llama.cpp reads of a GPT2LMHeadModel
+    config = json.loads((toy_base["baseline"] / "config.json").read_text())
+    wanted = {"n_ctx": 1024, "n_layer": 4, "n_embd": 128, "n_head": 4, "vocab_size": 745, "layer_norm_epsilon": 1e-5}
+    assert {name: config.get(name) for name in wanted} == wanted
+    assert config["architectures"] == ["GPT2LMHeadModel"]
 
 
 def test_somebody_elses_model_folder_is_not_written_to(tmp_path, capsys):
