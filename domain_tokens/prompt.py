@@ -33,9 +33,16 @@ CHAT_TEMPLATE = (
     "{%- endif -%}"
     "{%- if not loop.first -%}{{- '\\n' -}}{%- endif -%}"
     "{{- message['role'] | capitalize ~ ':' -}}"
+    "{%- set content = message['content'] -%}"
+    "{%- if content is not string -%}"  # a list of parts: {"type": "text", "text": ...}
+    "{%- if content | rejectattr('type', 'equalto', 'text') | list -%}"
+    "{{- raise_exception('only text can be read') -}}"
+    "{%- endif -%}"
+    "{%- set content = content | map(attribute='text') | join -%}"
+    "{%- endif -%}"
     "{%- if message['role'] == 'assistant' -%}"
-    "{%- generation -%}{{- ' ' ~ message['content'] ~ eos_token -}}{%- endgeneration -%}"
-    "{%- else -%}{{- ' ' ~ message['content'] -}}{%- endif -%}"
+    "{%- generation -%}{{- ' ' ~ content | trim ~ eos_token -}}{%- endgeneration -%}"
+    "{%- else -%}{{- ' ' ~ content -}}{%- endif -%}"
     "{%- endfor -%}"
     "{%- if add_generation_prompt -%}{{- '\\nAssistant:' -}}{%- endif -%}"
 )
@@ -61,17 +68,20 @@ def question_conversation(text: str) -> list[Message]:
 
 
 def render(messages: Sequence[Message], end_of_text: str, loss_on: str = "assistant") -> list[Piece]:
-    """Return the training text in pieces. End-of-text follows every assistant turn and is trained with it."""
+    """Return the training text in pieces. End-of-text follows every assistant turn and is trained with it.
+
+    Space around assistant text is dropped: a reply begins with a space, and clients send it back in the history.
+    """
     if loss_on not in LOSS_ON:
         raise ValueError(f"loss_on is {loss_on!r}, expected one of {', '.join(LOSS_ON)}")
     pieces = []
     for i, message in enumerate(messages):
         label = f"{message['role'].capitalize()}:"
-        opening, content = ("\n" if i else "") + label, f" {message['content']}"
+        opening, content = ("\n" if i else "") + label, message["content"]
         if message["role"] == "assistant":
-            pieces += Piece(opening, loss_on == "all"), Piece(content + end_of_text, True)
+            pieces += Piece(opening, loss_on == "all"), Piece(f" {content.strip()}{end_of_text}", True)
         else:
-            pieces.append(Piece(opening + content, loss_on == "all"))
+            pieces.append(Piece(f"{opening} {content}", loss_on == "all"))
     return pieces
 
 

@@ -8,9 +8,13 @@ Example:
 """
 
 import argparse
+from contextlib import suppress
+from pathlib import Path
 
 from domain_tokens.runs.command import CommandParser, run
 from domain_tokens.runs.errors import InputError
+
+ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": "gelu_new"}  # what --activation takes, and transformers' names
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -20,61 +24,80 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_condition(required=True)
     parser.add_argument("--output-dir", required=True, help="folder to write the start model to")
     parser.add_argument("--tokenizer", help="Hub id or folder to take the tokenizer from (default: the source's own)")
+    parser.add_argument("--activation", choices=ACTIVATIONS, help="of a nanoGPT checkpoint (default: as its keys tell)")
     parser.add_argument("--seed", type=int, default=42, help="weights of the toy model (default: 42)")
     parser.add_argument("--resume", action="store_true", help="do nothing if --output-dir holds a start model")
     parser.add_argument("--overwrite", action="store_true", help="replace the model that --output-dir holds")
     args = parser.parse(argv)
     if bool(args.source) == args.toy:
         raise InputError("give either --source SRC or --toy; --help shows what a source can be")
+    if args.toy and args.activation:
+        raise InputError("--activation is for nanoGPT checkpoints (.pt), not for --toy; leave it out")
     return args
 
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     # torch and transformers take seconds to import, which --help and usage errors need not wait for
-    from domain_tokens import toy
-    from domain_tokens.hub.client import prepare_client
-    from domain_tokens.models.folder import open_model, save_model
-    from domain_tokens.models.sources import load_source
-    from domain_tokens.models.vocabulary import extend_vocabulary, verify_vocabulary
-    from domain_tokens.runs.files import shown_source
-    from domain_tokens.runs.folders import claim_folder
-    from domain_tokens.runs.names import RECORD_NAME
-    from domain_tokens.runs.provenance import environment
+    from domain_tokens.runs.files import json_text, shown_source
+    from domain_tokens.runs.folders import claim_folder, lock_run
+    from domain_tokens.runs.names import RECORD_NAME, UNFINISHED
 
     start = {
         "stage": "prepare_base",
         "source": "toy" if args.toy else shown_source(args.source),
         "seed": args.seed if args.toy else None,
     }
+    if args.activation:
+        start["activation"] = ACTIVATIONS[args.activation]
+    settings = {"condition": args.condition, "lineage": [start]}
     output, complete = claim_folder(
-        args.output_dir,
-        RECORD_NAME,
-        {"condition": args.condition, "lineage": [start]},
-        overwrite=args.overwrite,
-        resume=args.resume,
-        holds_model=True,
+        args.output_dir, RECORD_NAME, settings, overwrite=args.overwrite, resume=args.resume, holds_model=True,
         made_from=args.source,
-    )
+    )  # fmt: skip
     if complete:
         print(f"{output} is complete already")
         return
     print(f"Preparing {'the toy model' if args.toy else args.source} for condition {args.condition}, to {output}")
+    mark = output / UNFINISHED
+    with suppress(FileExistsError), mark.open("x", encoding="utf-8") as file:  # "x": the first of two writers makes it
+        file.write(json_text(settings))
+    lock_run(mark)
+    try:
+        make_start_model(args, start, output)
+    finally:
+        mark.unlink()  # nothing is half-written: until the model is checked, nothing is
+
+
+def make_start_model(args: argparse.Namespace, start: dict, output: Path) -> None:
+    """Load, extend, check and save. start: the first entry of the record's lineage, completed here."""
+    from domain_tokens import toy
+    from domain_tokens.hub.client import prepare_client
+    from domain_tokens.models.folder import open_model, save_model, verify_model
+    from domain_tokens.models.sources import load_source
+    from domain_tokens.models.vocabulary import extend_vocabulary
+    from domain_tokens.runs.names import RECORD_NAME
+    from domain_tokens.runs.provenance import environment
+
     if args.toy:
         tokenizer = toy.tokenizer()
         model = toy.model(len(tokenizer), tokenizer.eos_token_id, args.seed)
     else:
         prepare_client(say=print)
-        model, tokenizer = load_source(args.source, args.tokenizer)
+        model, tokenizer = load_source(args.source, args.tokenizer, start.get("activation"))
     added = extend_vocabulary(model, tokenizer)
-    verify_vocabulary(tokenizer, model, output, args.condition)
+    verify_model(model, tokenizer, args.source or output, args.condition)
 
     where = environment("cpu")
+    names = ("activation_function", "hidden_act", "hidden_activation")
+    start["activation"] = next((found for name in names if (found := getattr(model.config, name, None))), None)
     start |= {"commit": where["commit"], "dirty": where["dirty"]}
     save_model(output, model, tokenizer, args.condition, [start])
-    open_model(str(output), args.condition)  # check what was written, not what is in memory
+    opened = open_model(str(output), args.condition)  # check what was written, not what is in memory
     size = model.num_parameters() / 1e6
     print(f"{size:.1f}M parameters, {len(tokenizer):,} tokens, {added} of them new, checked: {output}")
+    record = {"condition": args.condition} | start | {"weights": opened.weights[:12], "decoding": opened.decoding}
+    print(f"{RECORD_NAME}: " + ", ".join(f"{name} {value}" for name, value in record.items() if value is not None))
 
 
 if __name__ == "__main__":

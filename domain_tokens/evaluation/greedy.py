@@ -4,7 +4,6 @@ Prompts of like length make a group, with keys and values as wide as its longest
 together, and only attention is computed group by group.
 """
 
-import inspect
 from collections.abc import Iterator
 
 import numpy as np
@@ -13,6 +12,7 @@ from torch.nn.functional import pad, scaled_dot_product_attention
 from transformers import AttentionInterface, DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
+from domain_tokens.models.decoding import DECODERS, PaddedBatch
 from domain_tokens.models.folder import OpenModel
 from domain_tokens.models.grouping import GPU_TOKENS, split_by_length
 from domain_tokens.prompt import STOP_STRING
@@ -36,8 +36,9 @@ def fitting_batch_size(model, positions: int) -> int:
     is for activations and logits.
     """
     config = model.config
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    all_heads = getattr(config, "num_attention_heads", 1)  # a model without attention keeps about as much
+    heads = getattr(config, "num_key_value_heads", None) or all_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // all_heads
     per_sequence = 2 * config.num_hidden_layers * heads * width * positions * model.dtype.itemsize
     if model.device.type != "cuda":
         return max(1, CPU_MEMORY // per_sequence)
@@ -58,7 +59,8 @@ def decode_greedy(
     new_ids: list[list[int]] = [[] for _ in prompts]
     rows = list(range(len(prompts)))  # in the batch, by their place in `prompts`
     ended: set[int] = set()
-    kind = _Groups if _can_attend_in_groups(model) else _Batch
+    is_grouped = checkpoint.decoding == "batched" and _can_attend_in_groups(model)
+    kind = _Groups if is_grouped else DECODERS[checkpoint.decoding]
     batch = kind(model, prompts, tokenizer.pad_token_id, max_new_tokens)
     try:
         with torch.inference_mode():
@@ -91,45 +93,6 @@ def decode_greedy(
         batch.close()
 
 
-class _Batch:
-    """Prompts as any model takes them: padded on the left, with a mask and the library's own cache."""
-
-    def __init__(self, model: PreTrainedModel, prompts: list[list[int]], pad_id: int, max_new_tokens: int = 0):
-        """max_new_tokens: as `_Groups` takes it; the library's cache grows by itself."""
-        self.model, self.cache = model, DynamicCache(config=model.config)
-        self.prompt_ids, self.mask = left_padded(prompts, pad_id, model.device)
-        # Some models take no positions, or give only all logits.
-        accepted = inspect.signature(model.forward).parameters
-        self.only_last = {"logits_to_keep": 1} if "logits_to_keep" in accepted else {}
-        self.takes_positions = "position_ids" in accepted
-
-    def read(self) -> torch.Tensor:
-        """The prompts' last logits: (rows, vocabulary)."""
-        return self._logits(self.prompt_ids)
-
-    def next(self, chosen: torch.Tensor) -> torch.Tensor:
-        """chosen: every row's next token (rows,). Returns the logits behind it, (rows, vocabulary)."""
-        self.mask = torch.cat([self.mask, self.mask.new_ones(len(chosen), 1)], dim=1)
-        return self._logits(chosen[:, None])
-
-    def _logits(self, input_ids: torch.Tensor) -> torch.Tensor:
-        placed = {}
-        if self.takes_positions:  # counted from each prompt's own first token
-            placed["position_ids"] = (self.mask.cumsum(dim=1) - 1).clamp(min=0)[:, -input_ids.shape[1] :]
-        return self.model(
-            input_ids=input_ids, attention_mask=self.mask, past_key_values=self.cache, use_cache=True, **placed,
-            **self.only_last,
-        ).logits[:, -1]  # fmt: skip
-
-    def keep(self, rows: torch.Tensor) -> None:
-        """Forget all rows but these."""
-        self.cache.batch_select_indices(rows)
-        self.mask = self.mask[rows]
-
-    def close(self) -> None:
-        """Leave the model as it was."""
-
-
 class _Groups:
     """Prompts in groups of like length, for models whose attention can be computed group by group."""
 
@@ -142,10 +105,10 @@ class _Groups:
             piece_size = CPU_PIECE if model.device.type == "cpu" else GPU_TOKENS
             part = max(1, piece_size // len(prompts[rows[0]]))
             pieces = [rows[first : first + part] for first in range(0, len(rows), part)]
-            self.groups.append([_Batch(model, [prompts[i] for i in piece], pad_id) for piece in pieces])
+            self.groups.append([PaddedBatch(model, [prompts[i] for i in piece], pad_id) for piece in pieces])
 
     def read(self) -> torch.Tensor:
-        """As `_Batch.read`, in pieces that fit a CPU's cache."""
+        """As `PaddedBatch.read`, in pieces that fit a CPU's cache."""
         logits, masks, layers = [], [], []
         for pieces in self.groups:
             logits += [piece.read() for piece in pieces]
@@ -296,7 +259,7 @@ def _can_attend_in_groups(model: PreTrainedModel) -> bool:
     if any(type(layer) is not DynamicLayer for layer in DynamicCache(config=model.config).layers):
         return False
     prompts, next_tokens = [[5, 3, 4], [6, 7]], torch.tensor([3, 8], device=model.device)
-    expected, found = (kind(model, prompts, 0, 1) for kind in (_Batch, _Groups))
+    expected, found = (kind(model, prompts, 0, 1) for kind in (PaddedBatch, _Groups))
     wanted = torch.cat([expected.read(), expected.next(next_tokens)])
     try:
         given = torch.cat([found.read(), found.next(next_tokens)])
@@ -306,17 +269,6 @@ def _can_attend_in_groups(model: PreTrainedModel) -> bool:
     finally:
         found.close()
     return took_it and torch.allclose(given, wanted, rtol=_TOLERANCE, atol=_TOLERANCE * float(wanted.abs().max()))
-
-
-def left_padded(prompts: list[list[int]], pad_id: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """input_ids, attention_mask: int64, (prompts, longest prompt)."""
-    width = max(map(len, prompts))
-    input_ids = torch.full((len(prompts), width), pad_id)
-    attention_mask = torch.zeros_like(input_ids)
-    for row, prompt in enumerate(prompts):
-        input_ids[row, width - len(prompt) :] = torch.tensor(prompt)
-        attention_mask[row, width - len(prompt) :] = 1
-    return input_ids.to(device), attention_mask.to(device)
 
 
 def _ids_with_colon(tokenizer) -> frozenset[int]:

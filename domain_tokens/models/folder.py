@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ from transformers.utils import logging as transformers_logging
 
 from domain_tokens.conditions import CONDITION_NAMES, CONDITIONS
 from domain_tokens.facts import FACT_TOKENS
+from domain_tokens.models.checks import check_sizes, check_tokenizer
+from domain_tokens.models.decoding import find_decoding
 from domain_tokens.models.vocabulary import context_length, verify_vocabulary
 from domain_tokens.prompt import CHAT_TEMPLATE
 from domain_tokens.runs.errors import InputError, RunError
@@ -35,6 +38,8 @@ logging.getLogger("transformers.modeling_utils").addFilter(lambda record: "LOAD 
 
 transformers_logging.disable_progress_bar()  # for reading and writing files, which takes a moment
 
+_NUMBER = re.compile(r"\d+")
+
 
 @dataclass
 class OpenModel:
@@ -46,6 +51,7 @@ class OpenModel:
     condition: str
     lineage: list[dict[str, Any]]  # every stage the model went through, the first one first
     weights: str  # sha256 over its safetensors files
+    decoding: str = "batched"  # the fastest way of models/decoding.py that is right for it
 
     @property
     def fact_ids(self) -> frozenset[int]:
@@ -67,30 +73,46 @@ def open_model(path: str, condition: str | None, dtype: torch.dtype = torch.floa
     weights = weights_digest(folder)
     condition, lineage = _condition(folder, condition)
     with reading(f"model folder {path}"):
+        check_tokenizer(folder, f"model folder {path}")
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         model = load_causal_lm(folder, dtype, f"model folder {path}")
-    if not all(parameter.isfinite().all() for parameter in model.parameters()):
-        raise InputError(f"model folder {path} holds weights that are no finite numbers; train or fetch it again")
-    verify_vocabulary(tokenizer, model, path, condition)
-    model.loss_type = "ForCausalLM"  # GPT-2 would fall back to it anyway, with a warning
-    fuse_activations(model)
     tokenizer.chat_template = CHAT_TEMPLATE
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
+    model.loss_type = "ForCausalLM"  # GPT-2 would fall back to it anyway, with a warning
+    fuse_activations(model)
     model.generation_config = _plain_generation(tokenizer)
-    return OpenModel(shown_path(folder), model, tokenizer, condition, lineage, weights)
+    decoding = verify_model(model, tokenizer, path, condition)
+    return OpenModel(shown_path(folder), model, tokenizer, condition, lineage, weights, decoding)
+
+
+def verify_model(model, tokenizer, path: str | Path, condition: str) -> str:
+    """Return how the model decodes, see `find_decoding`.
+
+    Raises InputError for weights that are not finite, a vocabulary without the facts, and what `find_decoding` refuses.
+    """
+    if not all(parameter.isfinite().all() for parameter in model.parameters()):
+        raise InputError(f"model folder {path} holds weights that are no finite numbers; train or fetch it again")
+    verify_vocabulary(tokenizer, model, path, condition)
+    return find_decoding(model, tokenizer, str(path))
 
 
 def load_causal_lm(source: str | Path, dtype: torch.dtype, what: str) -> PreTrainedModel:
     """Load a causal language model from safetensors. what: names the source in errors.
 
-    Raises InputError for weights that are missing or of another shape: `from_pretrained` makes up random ones.
+    Raises InputError for weights that are missing or of another shape, where `from_pretrained` makes up random ones,
+    and for weights of more layers than the config has, which it leaves out.
     """
+    if Path(source).is_dir():
+        check_sizes(Path(source), what)
     model, report = AutoModelForCausalLM.from_pretrained(
         source, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
     )
     if absent := sorted({*report["missing_keys"], *map(str, report["mismatched_keys"])}):
         raise InputError(f"{what} lacks weights, {absent[0]} among {len(absent)}; export it again")
+    own = {_NUMBER.sub("#", name) for name in model.state_dict()}
+    if surplus := sorted(name for name in report["unexpected_keys"] if _NUMBER.sub("#", name) in own):
+        raise InputError(f"{what} holds {surplus[0]}, which its config has no layer for; export it again")
     return model
 
 
@@ -173,10 +195,15 @@ def save_model(
     """
     temporary = folder / ".writing"
     model.generation_config = _plain_generation(tokenizer)
+    if model.config.model_type == "gpt2":
+        model.config.n_ctx = model.config.n_positions  # llama.cpp's converter asks for it
     try:
         shutil.rmtree(temporary, ignore_errors=True)  # left by a killed run
         model.save_pretrained(temporary, state_dict=weights)
         tokenizer.save_pretrained(temporary)
+        settings = temporary / "tokenizer_config.json"
+        # The class that reads tokenizer.json as it stands, by the name that transformers 4 knows too.
+        write_json(settings, read_json(settings) | {"tokenizer_class": "PreTrainedTokenizerFast"})
         record: ModelRecord = {"condition": condition, "lineage": lineage}
         write_json(temporary / RECORD_NAME, record)
         (folder / RECORD_NAME).unlink(missing_ok=True)

@@ -8,6 +8,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Tokenizer
 
 from domain_tokens.hub.client import hub_errors
+from domain_tokens.models.checks import check_tokenizer
 from domain_tokens.models.folder import load_causal_lm, reading
 from domain_tokens.models.nanogpt import load_nanogpt
 from domain_tokens.runs.errors import InputError
@@ -15,20 +16,24 @@ from domain_tokens.runs.errors import InputError
 GPT2_HUB_ID = "openai-community/gpt2"
 
 
-def load_source(source: str, tokenizer: str | None = None):
-    """Return (model in float32, tokenizer) of a source. tokenizer: another place to take the tokenizer from.
+def load_source(source: str, tokenizer: str | None = None, activation: str | None = None):
+    """Return (model in float32, tokenizer) of a source.
+
+    tokenizer: another place to take the tokenizer from. activation: of a nanoGPT checkpoint, see `load_nanogpt`.
 
     Only safetensors, GGUF and weights-only .pt files are read; a source's own code is never run.
     Raises InputError for a source that does not exist, lacks weights or cannot be read.
     """
     path = Path(source).expanduser()
     is_file = path.suffix in (".pt", ".pth", ".gguf")
+    if activation and path.suffix not in (".pt", ".pth"):
+        raise InputError(f"--activation is for nanoGPT checkpoints (.pt), but {source} says its own; leave it out")
     if not path.is_file() if is_file else _is_missing(source):
         raise InputError(f"source {source} does not exist; expected a Hub id, a model folder, a .gguf or a .pt file")
     if path.suffix == ".gguf":
         return _load_gguf(path, tokenizer)
     if is_file:
-        return load_nanogpt(path), load_tokenizer(tokenizer or GPT2_HUB_ID)
+        return load_nanogpt(path, activation), load_tokenizer(tokenizer or GPT2_HUB_ID)
     place = str(path) if path.is_dir() else source
     with _reading(source):
         model = load_causal_lm(place, torch.float32, f"source {source}")
@@ -44,6 +49,7 @@ def load_tokenizer(source: str):
     if _is_missing(source):
         raise InputError(f"tokenizer {source} does not exist; expected a Hub id or a folder")
     with _reading(source):
+        check_tokenizer(path, f"source {source}")
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     if not tokenizer.is_fast:
         raise InputError(

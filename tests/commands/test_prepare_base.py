@@ -1,5 +1,7 @@
 """Start models made from other people's models: the same logits, the vocabulary with facts, sensible new rows."""
 
+import argparse
+import fcntl
 import json
 import math
 
@@ -10,20 +12,35 @@ import torch
 from conftest import CONDITIONS
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MambaConfig,
+    MambaForCausalLM,
+    RobertaConfig,
+    RobertaForCausalLM,
+)
 
 from domain_tokens import toy
 from domain_tokens.facts import FACT_TOKENS, GPT2_FILLERS
+from domain_tokens.models.folder import open_model
 from domain_tokens.models.nanogpt import load_nanogpt
 from domain_tokens.models.vocabulary import extend_vocabulary
-from domain_tokens.runs.errors import InputError
+from domain_tokens.runs.errors import InputError, RunError
 
 
 class NanoGPT(nn.Module):
     """An independent GPT of plain nn.Linear layers, with nanoGPT's parameter names."""
 
-    def __init__(self, n_layer=2, n_head=2, n_embd=32, block_size=64, vocab_size=50257, bias=True):
+    def __init__(
+        self, n_layer=2, n_head=2, n_embd=32, block_size=64, vocab_size=50257, bias=True, approximate="none"
+    ):  # fmt: skip
         super().__init__()
+        self.activation = nn.GELU(approximate=approximate)
         self.sizes = {
             "n_layer": n_layer, "n_head": n_head, "n_embd": n_embd, "block_size": block_size,
             "vocab_size": vocab_size, "bias": bias,
@@ -57,36 +74,70 @@ class NanoGPT(nn.Module):
                 torch.ones(ids.shape[1], ids.shape[1], dtype=torch.bool).triu(1), float("-inf")
             )
             x = x + block["attn"]["c_proj"]((scores.softmax(3) @ v).transpose(1, 2).flatten(2))
-            x = x + block["mlp"]["c_proj"](nn.functional.gelu(block["mlp"]["c_fc"](block["ln_2"](x))))
+            x = x + block["mlp"]["c_proj"](self.activation(block["mlp"]["c_fc"](block["ln_2"](x))))
         return self.lm_head(t["ln_f"](x))
 
 
-def save_nanogpt(model: NanoGPT, path, prefix="_orig_mod."):
+def save_nanogpt(model: NanoGPT, path, prefix="_orig_mod.", keys=("model_args",)):
+    """keys: where the sizes lie. nanoGPT also keeps its training settings under `config`, without the vocabulary."""
     weights = {prefix + name: tensor for name, tensor in model.state_dict().items()}
-    torch.save({"model": weights, "model_args": model.sizes, "iter_num": 5}, path)
+    settings = {"config": {"n_layer": 2, "n_head": 2, "n_embd": 32, "block_size": 64, "learning_rate": 6e-4}}
+    torch.save({"model": weights, "iter_num": 5} | settings | dict.fromkeys(keys, model.sizes), path)
     return path
+
+
+def random_nanogpt(**sizes) -> NanoGPT:
+    torch.manual_seed(0)
+    model = NanoGPT(**sizes).eval()
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.2)  # biases and norms too, so that none can be forgotten
+    return model
+
+
+def largest_difference(found, wanted, vocab_size=50257) -> float:
+    ids = torch.randint(0, vocab_size, (2, 64))
+    with torch.no_grad():
+        return float((found.eval()(ids).logits - wanted(ids)).abs().max())
 
 
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("prefix", ["_orig_mod.", ""])
-def test_a_nanogpt_checkpoint_keeps_its_logits(tmp_path, bias, prefix):
-    torch.manual_seed(0)
-    original = NanoGPT(bias=bias).eval()
-    for parameter in original.parameters():
-        nn.init.normal_(parameter, std=0.2)  # biases and norms too, so that none can be forgotten
-    exported = load_nanogpt(save_nanogpt(original, tmp_path / "ckpt.pt", prefix)).eval()
-    ids = torch.randint(0, 50257, (2, 64))
-    with torch.no_grad():
-        assert (exported(ids).logits - original(ids)).abs().max() < 1e-5
+@pytest.mark.parametrize(("approximate", "key"), [("none", "model_args"), ("tanh", "config")])
+def test_a_nanogpt_checkpoint_keeps_its_logits(tmp_path, bias, prefix, approximate, key):
+    original = random_nanogpt(bias=bias, approximate=approximate)
+    path = save_nanogpt(original, tmp_path / "ckpt.pt", prefix, (key,))
+    assert largest_difference(load_nanogpt(path), original) < 1e-5
+    wrong = {"none": "gelu_new", "tanh": "gelu"}[approximate]
+    assert largest_difference(load_nanogpt(path, wrong), original) > 1e-4
+
+
+def test_an_activation_that_nothing_tells_is_asked_for(tmp_path, toy_tokenizer):
+    original = random_nanogpt(vocab_size=745, approximate="tanh")
+    path = save_nanogpt(original, tmp_path / "ckpt.pt", keys=("model_args", "config"))
+    toy_tokenizer.save_pretrained(tmp_path / "tokenizer")
+    arguments = f"--source {path} --tokenizer {tmp_path / 'tokenizer'} --condition baseline".split()
+    with pytest.raises(InputError, match="nothing tells its activation; give --activation gelu .* or gelu_tanh"):
+        prepare_base.main([*arguments, "--output-dir", str(tmp_path / "out")])
+    assert not (tmp_path / "out/domain_tokens.json").exists()
+    for name, recorded in (("gelu", "gelu"), ("gelu_tanh", "gelu_new")):
+        prepare_base.main([*arguments, "--activation", name, "--output-dir", str(tmp_path / name)])
+        record = json.loads((tmp_path / name / "domain_tokens.json").read_text())
+        assert record["lineage"][0]["activation"] == recorded
+    exported = AutoModelForCausalLM.from_pretrained(tmp_path / "gelu_tanh")
+    assert largest_difference(exported, original, 700) < 1e-5
+
+
+def test_a_pickled_config_is_refused_with_the_way_to_save_it(tmp_path):
+    torch.save({"model": {}, "config": argparse.Namespace(n_layer=1)}, tmp_path / "ckpt.pt")
+    with pytest.raises(InputError, match=r"pickled argparse\.Namespace.*\['config'\] = vars\(checkpoint"):
+        load_nanogpt(tmp_path / "ckpt.pt")
 
 
 def test_an_untied_nanogpt_head_is_kept(tmp_path):
     original = NanoGPT(vocab_size=100)
     original.lm_head.weight = nn.Parameter(torch.randn(100, 32))
     exported = load_nanogpt(save_nanogpt(original, tmp_path / "ckpt.pt"))
-    ids = torch.randint(0, 100, (1, 8))
-    with torch.no_grad():
-        assert (exported(ids).logits - original(ids)).abs().max() < 1e-5
+    assert largest_difference(exported, original, 100) < 1e-5
 
 
 @pytest.mark.parametrize(
@@ -101,6 +152,42 @@ def test_an_untied_nanogpt_head_is_kept(tmp_path):
 def test_a_pt_file_that_is_no_nanogpt_is_refused(tmp_path, content, message):
     torch.save(content, tmp_path / "x.pt")
     with pytest.raises(InputError, match=message):
+        load_nanogpt(tmp_path / "x.pt")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model": [torch.zeros(3)]}, "'model' is no dict of weights"),
+        ({"model": {"transformer.wte.weight": "many"}}, "'model' is no dict of weights"),
+        ({"model": {7: torch.zeros(3)}}, "'model' is no dict of weights"),
+        ({"n_layer": "2"}, "says n_layer '2', expected 1 to 1,000,000"),
+        ({"n_layer": 2.0}, r"says n_layer 2\.0, expected"),
+        ({"n_layer": True}, "says n_layer True, expected"),
+        ({"n_layer": 0}, "says n_layer 0, expected"),
+        ({"n_embd": 10**12}, "says n_embd 1000000000000, expected"),
+        ({"n_head": 3}, "says n_embd 32, which its n_head 3 does not divide"),
+        ({"n_layer": 100_000}, "says n_layer 100,000, but its weights have 2 layers"),
+        ({"n_layer": 1}, "says n_layer 1, but its weights have 2 layers"),
+        ({"n_embd": 999_998}, "its sizes say"),
+        ({"block_size": 1_000_000}, r"wpe\.weight has the shape \(64, 32\), its sizes say \(1000000, 32\)"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_a_pt_file_whose_entries_are_not_what_their_names_say_is_refused(tmp_path, change, message):
+    original = NanoGPT(vocab_size=100)
+    content = {"model": original.state_dict(), "model_args": original.sizes}
+    content |= change if "model" in change else {"model_args": original.sizes | change}
+    torch.save(content, tmp_path / "x.pt")
+    with pytest.raises(InputError, match=message):
+        load_nanogpt(tmp_path / "x.pt")
+
+
+def test_a_number_repeated_to_a_terabyte_is_refused(tmp_path):
+    weights = NanoGPT(vocab_size=100).state_dict()
+    weights["transformer.wpe.weight"] = torch.zeros(1).expand(1_000_000, 1_000_000)
+    torch.save({"model": weights, "model_args": NanoGPT(vocab_size=100).sizes}, tmp_path / "x.pt")
+    with pytest.raises(InputError, match="its weights are larger than the file itself"):
         load_nanogpt(tmp_path / "x.pt")
 
 
@@ -259,9 +346,33 @@ def test_a_nanogpt_of_other_sizes_than_it_says_is_refused(tmp_path):
         load_nanogpt(save_nanogpt(original, tmp_path / "ckpt.pt"))
 
 
+def test_a_model_that_sees_later_tokens_is_refused_and_one_without_keys_and_values_is_not(tmp_path, toy_tokenizer):
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 745, "hidden_size": 32, "num_hidden_layers": 2, "pad_token_id": 0}
+    heads = {"num_attention_heads": 4, "intermediate_size": 64, "max_position_embeddings": 64}
+    models = {
+        "roberta": RobertaForCausalLM(RobertaConfig(**sizes, **heads)),
+        "mamba": MambaForCausalLM(MambaConfig(**sizes)),
+    }
+    for name, model in models.items():
+        model.save_pretrained(tmp_path / name)
+        toy_tokenizer.save_pretrained(tmp_path / name)
+
+    def prepare(name):
+        prepare_base.main(f"--source {tmp_path / name} --condition baseline --output-dir {tmp_path / name}_out".split())
+
+    with pytest.raises(InputError, match="roberta lets a token see later ones, so it is no causal model"):
+        prepare("roberta")
+    assert not (tmp_path / "roberta_out/config.json").exists()
+    prepare("mamba")
+    assert open_model(str(tmp_path / "mamba_out"), None).decoding == "uncached"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ("--toy --activation gelu --condition baseline --output-dir {out}", "--activation is for nanoGPT"),
+        ("--source . --activation gelu --condition baseline --output-dir {out}", "--activation is for nanoGPT"),
         ("--condition baseline --output-dir {out}", "give either --source SRC or --toy"),
         ("--toy --source gpt2 --condition baseline --output-dir {out}", "give either"),
         ("--source {out}/none.pt --condition baseline --output-dir {out}", "does not exist"),
@@ -284,6 +395,42 @@ def test_a_finished_start_model_is_kept_unless_told_otherwise(tmp_path, toy_base
     assert "complete already" in capsys.readouterr().out
     with pytest.raises(InputError, match=r"made with lineage\.0\.seed 42, now it is 7"):
         prepare_base.main([*arguments, "--resume", "--seed", "7"])
+
+
+def test_only_one_process_writes_a_start_model(tmp_path):
+    output = tmp_path / "out"
+    output.mkdir()
+    mark = output / "unfinished_run.json"
+    start = {"stage": "prepare_base", "source": "toy", "seed": 42}
+    mark.write_text(json.dumps({"condition": "baseline", "lineage": [start]}))
+    arguments = f"--toy --condition baseline --output-dir {output}".split()
+    with pytest.raises(InputError, match="holds an interrupted run; --resume continues it"):
+        prepare_base.main(arguments)
+    with mark.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(RunError, match="is being written by another process; wait for it"):
+            prepare_base.main([*arguments, "--resume"])
+        assert sorted(path.name for path in output.iterdir()) == ["unfinished_run.json"]
+    prepare_base.main([*arguments, "--resume"])
+    assert (output / "domain_tokens.json").exists()
+    assert not mark.exists()
+
+
+def test_the_record_is_printed(tmp_path, capsys):
+    prepare_base.main(f"--toy --seed 7 --condition baseline --output-dir {tmp_path / 'out'}".split())
+    shown = capsys.readouterr().out.splitlines()[-1]
+    assert shown.startswith(
+        "domain_tokens.json: condition baseline, stage prepare_base, source toy, seed 7, activation gelu_new, commit "
+    )
+    assert shown.endswith(", decoding batched")
+
+
+def test_a_gpt2_says_its_context_by_the_name_that_converters_ask_for(toy_base):
+    # what convert_hf_to_gguf.py of llama.cpp reads of a GPT2LMHeadModel
+    config = json.loads((toy_base["baseline"] / "config.json").read_text())
+    wanted = {"n_ctx": 1024, "n_layer": 4, "n_embd": 128, "n_head": 4, "vocab_size": 745, "layer_norm_epsilon": 1e-5}
+    assert {name: config.get(name) for name in wanted} == wanted
+    assert config["architectures"] == ["GPT2LMHeadModel"]
 
 
 def test_somebody_elses_model_folder_is_not_written_to(tmp_path, capsys):

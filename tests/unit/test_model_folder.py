@@ -70,6 +70,53 @@ def test_weights_that_lack_a_layer_are_refused_not_filled_with_random_numbers(fo
         open_model(str(folder), None)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"n_layer": 0}, "its config says num_hidden_layers 0, but its weights have room for 1 to 52"),
+        ({"n_layer": 10_000_000}, "its config says num_hidden_layers 10,000,000"),
+        ({"n_layer": 3}, r"holds transformer\.h\.3\.\S+, which its config has no layer for"),
+        ({"n_embd": 128_000_000}, "its config promises [0-9,]+ parameters, but its weights are [0-9,]+ numbers"),
+        ({"vocab_size": 10**12}, "its config promises"),
+        ({"n_positions": 10**12}, "its config promises"),
+        ({"n_layer": "four"}, "cannot be loaded"),
+        ({"n_head": 0}, "cannot be loaded"),
+        ({"layer_norm_epsilon": float("nan")}, "computes logits that are no finite numbers"),
+    ],
+    ids=str,
+)
+def test_a_config_that_promises_something_else_than_the_weights_is_refused(folder, change, message):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | change))
+    with pytest.raises(InputError, match=message):
+        open_model(str(folder), None)
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        {"pre_tokenizer": {"type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Isolated", "invert": False}},
+        {"normalizer": {"type": "Replace", "pattern": {"Regex": "(7|77)+$"}, "content": ""}},
+        {"normalizer": {"type": "Sequence", "normalizers": [
+            {"type": "Replace", "pattern": {"String": "-"}, "content": "--------"}] * 20}},
+    ],
+    ids=["a split", "a replacement", "a doubling"],
+)  # fmt: skip
+def test_a_tokenizer_whose_rules_never_end_is_refused(folder, rules, monkeypatch):
+    monkeypatch.setattr("domain_tokens.models.checks._PATIENCE", 5)
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer | rules))
+    with pytest.raises(InputError, match=r"the rules of its tokenizer\.json fail or find no end"):
+        open_model(str(folder), None)
+
+
+def test_a_tokenizer_with_rules_that_end_is_taken(folder):
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    rules = {"normalizer": {"type": "Replace", "pattern": {"Regex": "\t+"}, "content": " "}}
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer | rules))
+    assert open_model(str(folder), None).decoding == "batched"
+
+
 def test_too_few_embedding_rows_are_refused(folder):
     weights = load_file(folder / "model.safetensors")
     weights["transformer.wte.weight"] = weights["transformer.wte.weight"][:740].clone()

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jinja2.exceptions import TemplateError
 
 from domain_tokens.prompt import (
     CHAT_TEMPLATE,
@@ -89,6 +90,28 @@ def test_the_chat_template_gives_the_renderers_string_and_mask(toy_tokenizer, me
     assert toy_tokenizer.apply_chat_template(messages[:-1], tokenize=False, add_generation_prompt=True) == prompt_text(
         messages[:-1], EOT
     )
+
+
+def test_a_history_with_the_replys_space_is_the_same_prompt(toy_tokenizer):
+    talk = [*question_conversation("Hi?"), {"role": "assistant", "content": " 56.\n"}, *question_conversation("  And?")]
+    shown = "User: Hi?\nAssistant: 56.<|endoftext|>\nUser:   And?\nAssistant:"
+    assert toy_tokenizer.apply_chat_template(talk, tokenize=False, add_generation_prompt=True) == shown
+    assert prompt_text(talk, EOT) == shown
+    rendered = toy_tokenizer.apply_chat_template(talk[:2], return_dict=True, return_assistant_tokens_mask=True)
+    trained = [i for i, flag in zip(rendered["input_ids"], rendered["assistant_masks"], strict=True) if flag]
+    assert toy_tokenizer.decode(trained) == " 56.<|endoftext|>"
+
+
+def test_content_in_parts_is_its_text_and_anything_but_text_is_an_error(toy_tokenizer):
+    parts = [{"type": "text", "text": "What is "}, {"type": "text", "text": "7*8?"}]
+    talk = [{"role": "user", "content": parts}, {"role": "assistant", "content": [{"type": "text", "text": " 56 "}]}]
+    shown = "User: What is 7*8?\nAssistant: 56<|endoftext|>"
+    assert toy_tokenizer.apply_chat_template(talk, tokenize=False) == shown
+    rendered = toy_tokenizer.apply_chat_template(talk, return_dict=True, return_assistant_tokens_mask=True)
+    trained = [i for i, flag in zip(rendered["input_ids"], rendered["assistant_masks"], strict=True) if flag]
+    assert toy_tokenizer.decode(trained) == " 56<|endoftext|>"
+    with pytest.raises(TemplateError, match="only text can be read"):
+        toy_tokenizer.apply_chat_template([{"role": "user", "content": [{"type": "image"}]}], tokenize=False)
 
 
 def test_the_chat_template_gives_the_same_in_other_vocabularies(tokenizer):
