@@ -87,7 +87,7 @@ def check_edits(root, original, write):
             after = outcome(root)
             assert after in ("refused", before), (place, name)
             seen["refused" if after == "refused" else "the same"] += 1
-    assert min(seen.values()) > 10
+    assert min(seen.values()) > 5
 
 
 @pytest.mark.parametrize("name", ["eval_mul_tokens/gsm8k_results.json", "sft_gsm8k_mul_tokens/sft_results.json"])
