@@ -42,12 +42,13 @@ def main(argv: list[str] | None = None) -> None:
     output = output_file(args.output_path)
     folders = {condition: [Path(folder) for folder in getattr(args, f"{condition}_dir")] for condition in CONDITIONS}
     runs = read_runs(folders)
-    places = {name: figures.plot_file(output, name) for name in ("accuracy", "mul_table")}
+    names = ["accuracy", "mul_table"] if PROBES_EVAL in runs else ["accuracy"]
+    places = {name: figures.plot_file(output, name) for name in names}
     rows, usage, data = compare_evaluations(runs, args.seed), token_usage(runs), data_label(runs)
     first_group = next(iter(next(iter(runs.values())).values()))
 
     plots = {places["accuracy"]: figures.accuracy_figure(rows, list(folders), data)}
-    if PROBES_EVAL in runs:
+    if "mul_table" in places:
         plots[places["mul_table"]] = figures.mul_table_figure(mul_tables(runs[PROBES_EVAL]), data)
     comparison = {
         "eval_version": first_group[0].results.get("eval_version"),  # the same in all that is compared

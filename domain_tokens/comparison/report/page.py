@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import numpy as np
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
@@ -47,6 +46,8 @@ def render_report(experiment: Experiment) -> str:
         plots=_plots(experiment),
         mul_tables=mul_tables(experiment.runs[PROBES_EVAL]) if PROBES_EVAL in experiment.runs else {},
         usage=_usage(experiment),
+        stages=list(STAGE_NAMES.values()),
+        evaluations=[EVALUATION_NAMES[name] for name in experiment.runs],
         runs=run_table(experiment),
         environments=environments(experiment),
         recipes=recipes(experiment),
@@ -96,8 +97,8 @@ def _last_losses(condition: str, runs: list[dict[str, Any]]) -> str:
     return f"{condition}, at the end: {', '.join(parts)}"
 
 
-def _usage(experiment: Experiment) -> dict[str, Any]:
-    """Return for each fact how often it was injected in training and written in replies, over all seeds and groups."""
+def _usage(experiment: Experiment) -> list[dict[str, Any]]:
+    """Return how often each fact was injected by stage and written by evaluation, over all seeds and groups."""
     injected = [
         [run.results.get("injected_by_fact") or {} for run in experiment.trainings if run.stage == stage]
         for stage in STAGE_NAMES
@@ -110,17 +111,8 @@ def _usage(experiment: Experiment) -> dict[str, Any]:
         {
             "equation": show_facts(token),
             "injected": [sum(counts.get(token, 0) for counts in stage) for stage in injected],
-            "written": [usage.get(token) for usage in written],
+            "written": [usage.get(token, {}) for usage in written],
         }
         for token in FACT_TOKENS
     ]
-    if not any(any(row["injected"]) or any(row["written"]) for row in rows):
-        return {}
-    return {
-        "rows": rows,
-        "stages": dict(zip(STAGE_NAMES.values(), np.sum([row["injected"] for row in rows], axis=0), strict=True)),
-        "evaluations": {
-            EVALUATION_NAMES[name]: sum(use["written"] for use in usage.values())
-            for name, usage in zip(experiment.runs, written, strict=True)
-        },
-    }
+    return rows if any(any(row["injected"]) or any(row["written"]) for row in rows) else []
