@@ -14,7 +14,7 @@ from pathlib import Path
 
 from domain_tokens.runs.command import CommandParser, run
 from domain_tokens.runs.errors import InputError, RunError
-from domain_tokens.runs.terminal import aligned, readable_size
+from domain_tokens.runs.terminal import aligned, readable_size, shown_text
 
 REGISTRY = Path(__file__).parent / "configs" / "models.yaml"
 
@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> None:
     print(f"Checking {', '.join(args.model_path)} ...", flush=True)
     # torch and transformers take seconds to import, which --help and usage errors need not wait for
     from domain_tokens.hub.client import check_repo_id, open_hub, require_token
-    from domain_tokens.hub.files import START_STAGES, size_of
+    from domain_tokens.hub.files import CARD_NAME, START_STAGES, size_of
     from domain_tokens.hub.model_card import render_model_card
     from domain_tokens.hub.upload import check_publishable, files_to_publish, upload_model
     from domain_tokens.runs.config import load_config
@@ -77,6 +77,7 @@ def main(argv: list[str] | None = None) -> None:
             print(f"\n{folder} would go to {repo_id}{', a private repository' if args.private else ''}:")
             cells = [("file", "size"), *((name, readable_size(size_of(file))) for name, file in files.items())]
             print(aligned([*cells, ("in all", readable_size(sum(map(size_of, files.values()))))], left=(0,)))
+            print(f"\nIts model card:\n\n{shown_text(files[CARD_NAME].decode())}")
         print("\nNothing was uploaded (--dry-run).")
         return
 

@@ -205,9 +205,12 @@ def _open_hub(dataset: str, subset: str | None, split: str) -> Rows:
     import datasets
     from huggingface_hub.errors import HfHubHTTPError
 
-    from domain_tokens.hub.client import LOG_IN, hub_errors
+    from domain_tokens.hub.client import LOG_IN, hub_errors, require_hub
 
-    with hub_errors(f"fetching dataset {dataset} (--dataset-path takes a local one too)"):
+    doing = f"fetching dataset {dataset} (--dataset-path takes a local one too)"
+    if not (Path(datasets.config.HF_DATASETS_CACHE) / dataset.replace("/", "___")).exists():
+        require_hub(doing)
+    with hub_errors(doing):
         try:
             table = datasets.load_dataset(dataset, subset, split=split)
         except datasets.exceptions.DatasetNotFoundError:

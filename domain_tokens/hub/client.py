@@ -8,9 +8,10 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 import httpx2
-from huggingface_hub import HfApi, get_token, set_client_factory
+from huggingface_hub import HfApi, constants, get_token, set_client_factory
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -18,7 +19,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.utils import HFValidationError, validate_repo_id
+from huggingface_hub.utils import HFValidationError, get_session, validate_repo_id
 from huggingface_hub.utils._http import hf_request_event_hook
 
 from domain_tokens.runs.errors import InputError, RunError
@@ -28,6 +29,8 @@ _AGAIN = "give the same command again"
 LOG_IN = "log in with `uv run hf auth login` or set HF_TOKEN"
 _WAITS = (1, 5)  # seconds before the second and third try
 _SILENCE_LIMIT = 60  # seconds without a byte before a connection counts as lost; the client would wait for ever
+_SLOWEST = 1000  # bytes a second; slower than that, nothing of use arrives
+_promised: ContextVar[int] = ContextVar("promised", default=100_000_000)  # bytes; of answers whose size nobody said
 
 
 def prepare_client(say: Callable[[str], None]) -> None:
@@ -59,6 +62,15 @@ def check_repo_id(repo_id: str) -> None:
         raise InputError(f"repository {repo_id!r} has no owner; {expected}")
 
 
+def require_hub(doing: str) -> None:
+    """Raise HubUnreachable within seconds if there is no connection: the libraries would try each file five times."""
+    with hub_errors(doing):
+        try:
+            get_session().head(constants.ENDPOINT, timeout=5)
+        except httpx2.HTTPStatusError:  # it answers
+            return
+
+
 class HubUnreachable(RunError):
     """No repository can be reached now: there is no connection, or the token is refused."""
 
@@ -72,12 +84,12 @@ def hub_errors(doing: str) -> Iterator[None]:
     try:
         yield
     except (httpx2.HTTPError, OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
-        kind = HubUnreachable if _is_everywhere(error) else RunError
+        kind = HubUnreachable if _concerns_all_repositories(error) else RunError
         raise kind(f"{doing}: {_explained(error)}") from error
 
 
-def patiently(call: Callable, *args, **kwargs):
-    """Call again where the Hub was only busy or the line bad. Its client does so for most requests, not for these."""
+def with_retries(call: Callable, *args, **kwargs):
+    """Call again if the Hub was only busy or the line bad. Its client does so for most requests, not for these."""
     for wait in _WAITS:
         try:
             return call(*args, **kwargs)
@@ -93,13 +105,56 @@ def patiently(call: Callable, *args, **kwargs):
     return call(*args, **kwargs)
 
 
+class BeyondLimit(RuntimeError):
+    """The Hub sends more than it promised, or hardly anything."""
+
+
+class _LimitedBody(httpx2.SyncByteStream):
+    """The body of an answer, no longer than was promised and no slower than `_SLOWEST`."""
+
+    def __init__(self, body: httpx2.SyncByteStream):
+        self.body, self.limit = body, _promised.get()
+
+    def __iter__(self) -> Iterator[bytes]:
+        began, received = time.monotonic(), 0
+        for chunk in self.body:
+            received += len(chunk)
+            if received > self.limit:
+                raise BeyondLimit(f"the Hub sends more than the {self.limit:,} bytes it promised; check HF_ENDPOINT")
+            patience = 6 * constants.HF_HUB_DOWNLOAD_TIMEOUT + received / _SLOWEST
+            if time.monotonic() - began > patience:
+                raise BeyondLimit(f"the Hub sends less than {_SLOWEST:,} bytes a second; {_AGAIN} later")
+            yield chunk
+
+    def close(self) -> None:
+        self.body.close()
+
+
+class _LimitedTransport(httpx2.HTTPTransport):
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        response = super().handle_request(request)
+        response.stream = _LimitedBody(response.stream)
+        return response
+
+
+@contextmanager
+def promised(size: int) -> Iterator[None]:
+    """Accept answers of at most this many bytes, and some more for headers of parts, while the context lasts."""
+    token = _promised.set(size + 4096)
+    try:
+        yield
+    finally:
+        _promised.reset(token)
+
+
 class _Client(httpx2.Client):
-    """The library's own client, but with a limit to its patience, where it passes none on or waits for ever."""
+    """The library's own client with limits: to its patience, which it passes on or not, and to what it accepts."""
 
     def __init__(self):
         super().__init__(
-            event_hooks={"request": [hf_request_event_hook]}, follow_redirects=True, timeout=_SILENCE_LIMIT
-        )
+            event_hooks={"request": [hf_request_event_hook]}, follow_redirects=True, timeout=_SILENCE_LIMIT,
+            transport=_LimitedTransport(),
+        )  # fmt: skip
 
     def build_request(self, *args, timeout=None, **kwargs):
         return super().build_request(*args, timeout=_SILENCE_LIMIT if timeout is None else timeout, **kwargs)
@@ -125,7 +180,7 @@ def _chain(error: BaseException) -> list[BaseException]:
     return chain
 
 
-def _is_everywhere(error: BaseException) -> bool:
+def _concerns_all_repositories(error: BaseException) -> bool:
     answers = [link.response.status_code for link in _chain(error) if isinstance(link, HfHubHTTPError)]
     return answers[0] == 401 if answers else any(isinstance(link, httpx2.HTTPError) for link in _chain(error))
 

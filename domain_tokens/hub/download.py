@@ -1,24 +1,31 @@
-"""Model folders to and from the Hub: which files go up and come down, and what is checked on the way."""
+"""Models from the Hub: found, fetched file by file, checked, and only then given their folder's name.
 
+Our own, and not the library's hf_hub_download: an interrupted file is continued here, while the library throws its
+partial files away.
+"""
+
+import re
 import shutil
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-import filelock
+from filelock import FileLock, Timeout
 from huggingface_hub import HfApi, hf_hub_url
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 from huggingface_hub.file_download import http_get
 from huggingface_hub.hf_api import RepoFile
-from huggingface_hub.utils import WeakFileLock, build_hf_headers
+from huggingface_hub.utils import build_hf_headers
 from tqdm import tqdm
 
-from domain_tokens.hub.client import hub_errors, patiently
+from domain_tokens.hub.client import BeyondLimit, hub_errors, promised, with_retries
 from domain_tokens.hub.files import CARD_NAME, CHECKPOINT_FILE, PUBLISHED_FILES, SHARD, is_same
 from domain_tokens.runs.errors import InputError, RunError
 from domain_tokens.runs.files import write_json
 from domain_tokens.runs.names import RECORD_NAME
 
 _LOCK, _LOCK_WAIT = ".lock", 1  # seconds
+_MOST_FILES = 10_000  # in a repository; a listing may go on for ever
 
 
 class Remote(NamedTuple):
@@ -36,46 +43,51 @@ class Remote(NamedTuple):
 def find_remote_model(
     api: HfApi, repo_id: str, revision: str | None = None, include_checkpoints: bool = False
 ) -> Remote | None:
-    """A repository's model files at a revision (default: the newest), or None where there is no such thing."""
+    """Return a repository's model files at a revision (default: the newest), or None if there is no such thing."""
     with hub_errors(f"looking up {repo_id}"):
         try:
-            info = patiently(api.model_info, repo_id, revision=revision)
+            info = with_retries(api.model_info, repo_id, revision=revision)
         except (RepositoryNotFoundError, RevisionNotFoundError) as error:
             if isinstance(error, GatedRepoError):  # it is there, and its owner can open it
                 raise
             return None
-        entries = api.list_repo_tree(repo_id, recursive=True, revision=info.sha)
+        entries = islice(api.list_repo_tree(repo_id, recursive=True, revision=info.sha), _MOST_FILES + 1)
         files = {entry.path: entry for entry in entries if isinstance(entry, RepoFile)}
+    if len(files) > _MOST_FILES:
+        raise RunError(f"{repo_id} lists more than {_MOST_FILES:,} files, so it is no model; check the name")
     wanted = [*PUBLISHED_FILES, CARD_NAME]
     if "model.safetensors" not in files:  # other people's models may come in several files
         wanted += [path for path in files if SHARD.fullmatch(path)]
     if include_checkpoints:
         wanted += [path for path in files if CHECKPOINT_FILE.fullmatch(path)]
-    return Remote(
-        repo_id, info.sha, sorted((files[path] for path in wanted if path in files), key=lambda file: file.size)
-    )
+    found = [files[path] for path in wanted if path in files]
+    for file in found:
+        checksum = file.blob_id if file.lfs is None else file.lfs.sha256
+        if type(file.size) is not int or file.size < 0 or not re.fullmatch(r"[0-9a-f]{40,64}", str(checksum)):
+            raise RunError(f"{repo_id}: the Hub gives no proper size and checksum of {file.path}; check HF_ENDPOINT")
+    return Remote(repo_id, info.sha, sorted(found, key=lambda file: file.size))
 
 
 def download_model(remote: Remote, folder: Path, condition: str) -> str:
-    """Download a model, check it, and only then give the folder its name. Returns the condition it says it has.
+    """Download a model, check it, and only then give the folder its name. Returns the condition in its record.
 
-    Files land in `.{name}.downloading` beside it. What has come there is kept when a download is interrupted, to the
-    block, and the next one goes on. A folder of that name gives way to the new one at the very end. condition: for a
-    start model of other makers, which does not say its own.
+    Files arrive in `.{name}.downloading` beside it. An interrupted download leaves them there, to the block, and the
+    next one continues. An existing folder is replaced at the very end. condition: for a start model of other makers,
+    which has no record.
     """
     arriving = folder.with_name(f".{folder.name}.downloading")
     with hub_errors(f"fetching {remote.repo_id}"):
         arriving.mkdir(parents=True, exist_ok=True)
         try:
-            with WeakFileLock(arriving / _LOCK, timeout=_LOCK_WAIT):
+            with FileLock(arriving / _LOCK, timeout=_LOCK_WAIT):
                 for file in remote.files:
                     _download(remote, file, arriving)
-                _remove_strangers(arriving, remote)
+                _remove_unexpected(arriving, remote)
                 if not (arriving / RECORD_NAME).exists():
                     lineage = [{"stage": "start", "source": remote.repo_id, "revision": remote.commit}]
                     write_json(arriving / RECORD_NAME, {"condition": condition, "lineage": lineage})
                 recorded = _check_fetched(remote, arriving)
-        except filelock.Timeout:
+        except Timeout:
             raise RunError(f"another download to {folder} is running; wait for it to end") from None
         (arriving / _LOCK).unlink(missing_ok=True)
         replaced = folder.with_name(f".{folder.name}.replaced")
@@ -88,7 +100,7 @@ def download_model(remote: Remote, folder: Path, condition: str) -> str:
 
 
 def _download(remote: Remote, file: RepoFile, folder: Path) -> None:
-    """Fetch one file, going on where an earlier try ended, and take it only with the right checksum."""
+    """Fetch one file, continuing where an earlier try ended, and accept it only with the right checksum."""
     target = folder / file.path
     if target.is_file() and is_same(target, file):
         return
@@ -97,14 +109,18 @@ def _download(remote: Remote, file: RepoFile, folder: Path) -> None:
     url = hf_hub_url(remote.repo_id, file.path, revision=remote.commit)
 
     def go_on() -> None:
-        with part.open("ab") as opened:
+        with part.open("ab") as opened, promised(file.size):
             have = opened.tell()
             http_get(
                 url, opened, resume_size=have, headers=build_hf_headers(), expected_size=file.size,
                 displayed_filename=file.path, tqdm_class=_Bar,
             )  # fmt: skip
 
-    patiently(go_on)
+    try:
+        with_retries(go_on)
+    except BeyondLimit:
+        part.unlink()
+        raise
     if not is_same(part, file):
         part.unlink()
         raise RunError(
@@ -124,8 +140,8 @@ def _check_fetched(remote: Remote, folder: Path) -> str:
         raise RunError(str(error).replace(str(folder), remote.repo_id)) from error
 
 
-def _remove_strangers(folder: Path, remote: Remote) -> None:
-    """Files of an earlier download that was interrupted, from a revision that had others."""
+def _remove_unexpected(folder: Path, remote: Remote) -> None:
+    """Remove files of an earlier, interrupted download of another revision."""
     expected = {folder / file.path for file in remote.files} | {folder / _LOCK}
     for path in folder.rglob("*"):
         if path.is_file() and path not in expected:
@@ -133,7 +149,7 @@ def _remove_strangers(folder: Path, remote: Remote) -> None:
 
 
 def _remove(path: Path) -> None:
-    """Whatever it is: a folder, a file, a link, or nothing."""
+    """Remove a folder, a file or a link, if it is there."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

@@ -1,4 +1,4 @@
-"""Model folders to and from the Hub: which files go up and come down, and what is checked on the way."""
+"""The files of a model that travel to and from the Hub, and comparing them with what the Hub has."""
 
 import hashlib
 import re
@@ -10,8 +10,8 @@ from domain_tokens.runs.names import GSM8K_SFT_RESULTS, RECORD_NAME, RESOLVED_CO
 
 CARD_NAME = "README.md"
 
-# What a user of a model needs, and all that ever goes up or comes down: no optimizer, no logs, nothing pickled, and
-# no file that happened to lie in the folder.
+# All that is ever uploaded or downloaded: what a user of a model needs. No optimizer, no logs, nothing pickled, and no
+# file that happened to lie in the folder.
 PUBLISHED_FILES = (
     "config.json", "generation_config.json", "model.safetensors",
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
@@ -26,7 +26,7 @@ START_STAGES = ("prepare_base", "start")
 
 
 def is_here(folder: Path) -> bool:
-    """Does the folder hold a model? Downloads and training runs put it there whole."""
+    """Return whether the folder holds a model. Downloads and training runs put it there whole."""
     return (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))
 
 
@@ -45,3 +45,10 @@ def is_same(content: Path | bytes, file: RepoFile) -> bool:
         return hashlib.sha256(content).hexdigest() == file.lfs.sha256
     with content.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest() == file.lfs.sha256
+
+
+def weight_files(folder: Path) -> list[str]:
+    """Return the names of the files that hold a folder's weights: one, or an index and its shards."""
+    if (folder / "model.safetensors").is_file():
+        return ["model.safetensors"]
+    return sorted(path.name for path in folder.iterdir() if SHARD.fullmatch(path.name))

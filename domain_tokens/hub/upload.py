@@ -1,4 +1,4 @@
-"""Model folders to and from the Hub: which files go up and come down, and what is checked on the way."""
+"""Models to the Hub: what is checked before, which files are uploaded, and one commit that makes it so."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,8 +7,16 @@ from typing import TYPE_CHECKING
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.hf_api import RepoFile
 
-from domain_tokens.hub.client import hub_errors, patiently
-from domain_tokens.hub.files import CARD_NAME, CHECKPOINT_NAME, PUBLISHED_FILES, START_STAGES, is_same
+from domain_tokens.hub.client import hub_errors, with_retries
+from domain_tokens.hub.files import (
+    CARD_NAME,
+    CHECKPOINT_NAME,
+    PUBLISHED_FILES,
+    SHARD,
+    START_STAGES,
+    is_same,
+    weight_files,
+)
 from domain_tokens.prompt import CHAT_TEMPLATE
 from domain_tokens.runs.errors import InputError, RunError
 from domain_tokens.runs.files import read_json
@@ -19,7 +27,7 @@ if TYPE_CHECKING:  # torch comes with it, and listing models needs none
 
 
 def check_publishable(path: str) -> "OpenModel":
-    """Open a folder that is to go up. InputError for anything but a finished model with its record and results."""
+    """Open a folder that is to be uploaded. InputError for all but a finished model with its record and results."""
     from domain_tokens.models.folder import open_model
 
     folder = Path(path).expanduser()
@@ -29,7 +37,8 @@ def check_publishable(path: str) -> "OpenModel":
         raise InputError(f"{path} is a checkpoint of a running training; give the folder of the finished model")
     if (folder / UNFINISHED).exists():
         raise InputError(f"{path} holds an interrupted run; finish it with --resume first")
-    for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", RECORD_NAME):
+    weights = weight_files(folder)[:1] or ["model.safetensors"]
+    for name in ("config.json", *weights, "tokenizer.json", "tokenizer_config.json", RECORD_NAME):
         if not (folder / name).is_file():
             remedy = "scripts/prepare_base.py makes a start model, the sft scripts a trained one"
             raise InputError(f"{path} holds no {name}, so it is no complete model; {remedy}")
@@ -53,17 +62,18 @@ def check_publishable(path: str) -> "OpenModel":
 
 
 def files_to_publish(checkpoint: "OpenModel", folder: Path, card: str) -> dict[str, Path | bytes]:
-    """What goes up, by its path in the repository. The card is made for the Hub and not written to the folder."""
+    """Return what is uploaded, by its path in the repository. The card is not written to the folder."""
     others = set(SFT_STAGES.values()) - {SFT_STAGES.get(checkpoint.lineage[-1]["stage"])}  # of an earlier stage
-    present = [name for name in PUBLISHED_FILES if name not in others and (folder / name).is_file()]
+    names = dict.fromkeys([*PUBLISHED_FILES, *weight_files(folder)])
+    present = [name for name in names if name not in others and (folder / name).is_file()]
     return {CARD_NAME: card.encode()} | {name: folder / name for name in present}
 
 
 def upload_model(api: HfApi, repo_id: str, files: Mapping[str, Path | bytes], private: bool, message: str) -> list[str]:
     """Make the repository hold these model files and no others, in one commit. Returns what had to go up or away."""
     with hub_errors(f"uploading to {repo_id}"):
-        patiently(api.create_repo, repo_id, private=private or None, exist_ok=True)
-        info = patiently(api.model_info, repo_id)
+        with_retries(api.create_repo, repo_id, private=private or None, exist_ok=True)
+        info = with_retries(api.model_info, repo_id)
     if private and info.private is False:
         raise RunError(
             f"{repo_id} exists and is public, so nothing was uploaded; "
@@ -72,7 +82,7 @@ def upload_model(api: HfApi, repo_id: str, files: Mapping[str, Path | bytes], pr
     with hub_errors(f"uploading to {repo_id}"):
         there = {entry.path: entry for entry in api.list_repo_tree(repo_id) if isinstance(entry, RepoFile)}
         changed = [name for name, content in files.items() if name not in there or not is_same(content, there[name])]
-        stale = [name for name in PUBLISHED_FILES if name in there and name not in files]
+        stale = [name for name in there if (name in PUBLISHED_FILES or SHARD.fullmatch(name)) and name not in files]
 
         def commit() -> None:
             added = [CommitOperationAdd(name, files[name]) for name in changed]
@@ -80,5 +90,5 @@ def upload_model(api: HfApi, repo_id: str, files: Mapping[str, Path | bytes], pr
             api.create_commit(repo_id, [*added, *removed], commit_message=message)
 
         if changed or stale:
-            patiently(commit)
+            with_retries(commit)
     return changed + stale

@@ -5,9 +5,10 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import torch
+from huggingface_hub import try_to_load_from_cache
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Tokenizer
 
-from domain_tokens.hub.client import hub_errors
+from domain_tokens.hub.client import hub_errors, require_hub
 from domain_tokens.models.checks import check_tokenizer
 from domain_tokens.models.folder import load_causal_lm, reading
 from domain_tokens.models.nanogpt import load_nanogpt
@@ -74,8 +75,11 @@ def _load_gguf(path: Path, tokenizer: str | None):
 
 def _reading(source: str) -> AbstractContextManager[None]:
     """Turn errors into one line: a broken local file is the user's to mend (InputError), a failing Hub is not."""
-    is_local = Path(source).expanduser().exists()
-    return reading(f"source {source}") if is_local else hub_errors(f"fetching {source}")
+    if Path(source).expanduser().exists():
+        return reading(f"source {source}")
+    if not isinstance(try_to_load_from_cache(source, "config.json"), str):
+        require_hub(f"fetching {source}")
+    return hub_errors(f"fetching {source}")
 
 
 def _is_missing(source: str) -> bool:

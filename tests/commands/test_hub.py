@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,8 +20,10 @@ from command_server import fast_uv
 from conftest import write_jsonl
 from huggingface_hub import ModelCard
 from loopback_hub import Fault, LoopbackHub, gsm8k_dataset, tulu_dataset
+from transformers import AutoModelForCausalLM
 
 from domain_tokens.facts import FACT_TOKENS
+from domain_tokens.models.folder import weights_digest
 
 ROOT = Path(__file__).parents[2]
 TOKEN, READ_ONLY = "hf_alicesSecretToken", "hf_alicesReadOnlyToken"
@@ -654,6 +657,13 @@ DOWNLOAD_FAULTS = {
     "weights that stall": (Fault("GET /lfs/", delay=2.5), False),
     "a wrong byte in the weights": (Fault("GET /lfs/", corrupt=True), False),
     "a wrong byte in a small file": (Fault("GET .*tokenizer.json", corrupt=True), False),
+    "a file longer than promised": (Fault("GET .*config.json", longer=50_000_000), False),
+    "weights longer than promised": (Fault("GET /lfs/", longer=50_000_000), False),
+    "a byte now and then": (Fault("GET .*tokenizer.json", trickle=0.02), False),
+    "a listing without end": (Fault("GET .*/tree/", next_page=True), False),
+    "a size that is no number": (Fault("GET .*/tree/", in_place_of=(b'"size": ', b'"size": "x", "was": ')), False),
+    "a negative size": (Fault("GET .*/tree/", in_place_of=(b'"size": ', b'"size": -')), False),
+    "a checksum that is none": (Fault("GET .*/tree/", in_place_of=(b'"oid": "', b'"oid": "zz')), False),
 }  # fmt: skip
 
 
@@ -795,3 +805,38 @@ def test_gsm8k_by_its_hub_id(hub, command, toy_base, toy_data, tmp_path):
     assert command(*asked, "--output-dir", "here", "--dataset-path", "gsm8k").returncode == 0
     hub_file, local_file = (tmp_path / place / "gsm8k_predictions.jsonl" for place in ("hub", "here"))
     assert hub_file.read_bytes() == local_file.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "scripts/prepare_base.py --source alice/m --condition baseline --output-dir start",
+        "scripts/load_from_hf.py --models hf_baseline_10b",
+        "sft/sft_gsm8k.py --model-path base --output-dir out --condition baseline --config gsm8k.yaml",
+    ],
+)
+def test_without_a_network_a_hub_id_fails_in_seconds(command, toy_base, tmp_path, script):
+    (tmp_path / "base").symlink_to(toy_base["baseline"])
+    (tmp_path / "gsm8k.yaml").symlink_to(ROOT / "sft/configs/gsm8k.yaml")
+    began = time.monotonic()
+    shown = command(*script.split(), HF_ENDPOINT="http://127.0.0.1:9")
+    assert "the Hub cannot be reached; check the network" in shown.error(1)
+    assert time.monotonic() - began < 20
+
+
+def test_a_model_in_several_files_is_uploaded_too(hub, upload, model):
+    whole = AutoModelForCausalLM.from_pretrained(model)
+    (model / "model.safetensors").unlink()
+    whole.save_pretrained(model, max_shard_size="2MB")
+    results = json.loads((model / "tulu_sft_results.json").read_text())
+    results["weights"] = weights_digest(model)
+    (model / "tulu_sft_results.json").write_text(json.dumps(results))
+    shown = upload("--model-path", model, "--repo-name", "alice/m")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    shards = {path.name for path in model.glob("model-*-of-*.safetensors")} | {"model.safetensors.index.json"}
+    assert len(shards) > 2
+    assert hub.files("alice/m").keys() - {".gitattributes"} == UPLOADED - {"model.safetensors"} | shards
+
+
+def test_a_dry_run_shows_the_card(upload, model):
+    assert "\n# m\n" in upload("--model-path", model, "--repo-name", "alice/m", "--dry-run", token=None).stdout

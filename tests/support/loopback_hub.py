@@ -54,6 +54,10 @@ class Fault:
     cut_after: int | None = None  # bytes of the answer's body; for PUT and POST of the request's
     delay: float = 0.0  # seconds before every 4 KB
     corrupt: bool = False  # the byte in the middle
+    longer: int = 0  # bytes after the body's end, promised by the answer's headers
+    trickle: float = 0.0  # seconds before every single byte
+    in_place_of: tuple[bytes, bytes] = (b"", b"")  # what the body says, and what it says instead
+    next_page: bool = False  # a listing goes on with itself
 
 
 class User(NamedTuple):
@@ -209,16 +213,23 @@ class Handler(BaseHTTPRequestHandler):
         fault = fault or Fault()
         self.remember(reply.status)
         self.send_response(reply.status)
-        for name, value in reply.headers.items():
+        body = bytearray() if self.command == "HEAD" else bytearray(reply.body.replace(*fault.in_place_of))
+        body += b"x" * fault.longer
+        changed = {"Content-Length": len(body)} if fault.longer or fault.in_place_of[0] else {}
+        changed |= {"Link": f'<{self.hub.url}{self.path}>; rel="next"'} if fault.next_page else {}
+        for name, value in (dict(reply.headers) | changed).items():
             self.send_header(name, str(value))
         self.end_headers()
-        body = bytearray() if self.command == "HEAD" else bytearray(reply.body)
         if fault.corrupt and body:
             body[len(body) // 2] ^= 0xFF
         kept = body[: fault.cut_after]
         for start in range(0, len(kept), BLOCK):
             time.sleep(fault.delay)
-            self.wfile.write(kept[start : start + BLOCK])
+            for byte in kept[start : start + BLOCK] if fault.trickle else ():
+                time.sleep(fault.trickle)
+                self.wfile.write(bytes([byte]))
+            if not fault.trickle:
+                self.wfile.write(kept[start : start + BLOCK])
         if len(kept) < len(body):
             self.close_connection = True
 
