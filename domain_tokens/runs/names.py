@@ -12,7 +12,7 @@ UNFINISHED = "unfinished_run.json"  # the settings of a run that has not written
 MODEL_FILES = ("config.json", "model.safetensors", TULU_RESULTS, GSM8K_SFT_RESULTS, RECORD_NAME)
 
 # An evaluation folder; several evaluations may share it
-EVALUATIONS = GSM8K_EVAL, PROBES_EVAL = "gsm8k", "arithmetic"
+GSM8K_EVAL, PROBES_EVAL = "gsm8k", "arithmetic"
 
 # An experiment's own folder
 COMPARISON, REPORT = "comparison.json", "report.html"
@@ -23,6 +23,9 @@ HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 def results_file(evaluation: str) -> str:
     return f"{evaluation}_results.json"
+
+
+EVALUATIONS = {name: results_file(name) for name in (GSM8K_EVAL, PROBES_EVAL)}
 
 
 def predictions_file(evaluation: str) -> str:

@@ -1,17 +1,31 @@
-"""What stands in the JSON files that commands write. `write_json` takes these, readers may rely on them.
+"""What stands in the JSON files that commands write, and reading them: whatever is read was checked first.
 
-Losses are means over trained tokens, in nats. Durations are seconds, sizes bytes, shares between 0 and 1.
+Losses are means over trained tokens, in nats; durations are seconds, sizes bytes. Required are the keys that readers
+rely on; files of earlier versions may lack the others.
 """
 
-from typing import Any, NotRequired
+import json
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Required
 
+from pydantic import Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
+
+from domain_tokens.runs.errors import InputError, short_repr
+from domain_tokens.runs.files import read_json, read_jsonl
 
 # Rises with any change of prompt, stop rule or answer pattern: figures of different versions are not compared.
 EVAL_VERSION = 2
 
+# Larger numbers are no counts, steps or seconds, and break the arithmetic.
+Count = Annotated[int, Field(ge=0, le=10**15)]
+Number = Annotated[float, Field(ge=-(10**15), le=10**15, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Point = Annotated[list[Number], Field(min_length=2, max_length=2)]  # step and loss
 
-class Environment(TypedDict):
+
+class Environment(TypedDict, total=False):
     """Where numbers come from: in every results file."""
 
     commit: str | None  # null outside a git checkout
@@ -19,184 +33,192 @@ class Environment(TypedDict):
     python: str
     libraries: dict[str, str]  # version by name
     platform: str
-    device: str  # a GPU's name, or cpu
+    device: str | None  # a GPU's name, or cpu
 
 
-class Stage(TypedDict):
-    """One step of a model's history. Which keys it has depends on the step."""
+class Stage(TypedDict, total=False):
+    """One step of a model's history."""
 
-    stage: str  # prepare_base, start (of other makers), sft_tulu or sft_gsm8k
-    source: NotRequired[str]  # of a start model: Hub id, path, or toy
-    revision: NotRequired[str]  # commit on the Hub
-    model_path: NotRequired[str]  # of a trained model: the folder it was trained from
-    start_weights: NotRequired[str]  # and the sha256 of that folder's weights
-    dataset: NotRequired[str]
-    seed: NotRequired[int | None]
-    inject_mul_tokens: NotRequired[bool]
-    injected_mul_tokens: NotRequired[int]
-    commit: NotRequired[str | None]
-    dirty: NotRequired[bool | None]
+    stage: Required[str]  # prepare_base, start (a model of other makers), sft_tulu or sft_gsm8k
+    source: str | None  # of a start model: Hub id, path, or toy
+    revision: str  # of a start model: commit on the Hub
+    model_path: str  # of a trained model: the folder it was trained from
+    start_weights: str  # sha256 of that folder's weights
+    dataset: str
+    seed: Count | None
+    inject_mul_tokens: bool
+    injected_mul_tokens: Count
+    commit: str | None
+    dirty: bool | None
 
 
 class ModelRecord(TypedDict):
-    """domain_tokens.json in a model folder."""
+    """domain_tokens.json of a model folder."""
 
     condition: str
     lineage: list[Stage]  # every stage the model went through, the first one first
 
 
-class PeakMemory(TypedDict):
-    gpu: int | None  # tensors on the GPU; null without one
-    process: int | None  # the whole process; null where unknown
-
-
-class SplitCounts(TypedDict):
-    kept: int  # rows
-    cut: int  # of the kept: longer than max_length
-    dropped: int  # rows without a trained token
-    injected_mul_tokens: int
-    tokens: int
-    trained_tokens: int
-
-
-class Rows(TypedDict):
-    """What became of a dataset's rows."""
-
-    unusable: dict[str, dict[str, int]]  # by reason: rows, first_line (counted from 1)
-    contaminated: dict[str, Any] | None  # rows left out for words they share with test questions; null: not looked for
-    train: SplitCounts
-    val: SplitCounts | None
-    digests: dict[str, str | None]  # by split, of the prepared tokens
-
-
 class LossCurves(TypedDict):
-    train: list[tuple[int, float]]  # step, loss
-    validation: list[tuple[int, float]]
+    train: list[Point]
+    validation: list[Point]
 
 
-class TrainingResults(TypedDict):
-    """tulu_sft_results.json or sft_results.json."""
+class TrainingResults(TypedDict, total=False):
+    """tulu_sft_results.json and sft_results.json."""
 
-    stage: str
+    stage: str  # sft_tulu or sft_gsm8k
     condition: str
-    seed: int
+    seed: Count | None
     model_path: str  # the model to start from
     start_weights: str  # its sha256
     dataset: str
-    train_loss: float  # mean over all optimizer steps
-    eval_loss: float | None  # of the saved weights on the validation rows; null without such rows
+    train_loss: Required[Number]  # mean over the optimizer steps
+    eval_loss: Number | None  # of the saved weights on the validation rows; null without such rows
     loss_curves: LossCurves
-    train_runtime: float
-    peak_memory: PeakMemory
-    steps: int  # optimizer steps
-    total_train_samples: int
-    total_val_samples: int
+    train_runtime: Required[Number]
+    peak_memory: dict[str, Count | None]  # gpu: tensors on it; process: all of it; null where unknown
+    steps: Required[Count]  # optimizer steps
+    total_train_samples: Required[Count]
+    total_val_samples: Count
     inject_mul_tokens: bool
-    injected_mul_tokens: int  # over the training rows, each counted once
-    injected_by_fact: dict[str, int]  # by fact token
-    tokens_trained: int  # positions with loss, over all epochs
-    rows: Rows
+    injected_mul_tokens: Count  # in the training rows, each counted once
+    injected_by_fact: dict[str, Count]  # by fact token
+    tokens_trained: Count  # positions with loss, over all epochs
+    # unusable: by reason {rows, first_line}; contaminated: rows dropped for words they share with test questions;
+    # train, val: {kept, cut, dropped, tokens, …}; digests: by split, of the prepared tokens.
+    rows: dict[str, Any]
     config: dict[str, Any]  # the resolved recipe
     overridden: list[str]  # dotted keys given on the command line
     environment: Environment
-    weights: NotRequired[str]  # sha256 of the saved safetensors files; the last key to be set
+    weights: str | None  # sha256 of the saved safetensors files
 
 
-class Share(TypedDict):
-    accuracy: float
-    correct: int
-    total: int
+class CategoryShare(TypedDict):
+    accuracy: Share
+    correct: Count
+    total: Count
 
 
-class Metrics(TypedDict):
+class Metrics(TypedDict, total=False):
     """Counted from the predictions."""
 
-    accuracy: float  # by the lenient rule
-    accuracy_strict: float  # by the number after ####
-    correct: int
-    total: int
-    mul_token_count: int  # fact tokens in all replies
-    mul_tokens_per_response: float
-    avg_response_tokens: float
-    finished_rate: float  # replies that ended with end-of-text
-    overall_accuracy: NotRequired[float]  # probes: accuracy by its other name
-    category_accuracies: NotRequired[dict[str, Share]]  # probes: by category
+    accuracy: Required[Share]  # by the lenient rule
+    accuracy_strict: Share  # by the number after ####
+    correct: Required[Count]
+    total: Required[Count]
+    mul_token_count: Required[Count]  # fact tokens in all replies
+    mul_tokens_per_response: Number
+    avg_response_tokens: Number
+    finished_rate: Share  # replies that ended with end-of-text
+    overall_accuracy: Share  # of the probes: accuracy by its other name
+    category_accuracies: dict[str, CategoryShare]  # of the probes
 
 
-class EvaluationResults(TypedDict):
-    """gsm8k_results.json or arithmetic_results.json."""
+class EvaluationConfig(TypedDict, total=False):
+    """The resolved recipe."""
+
+    seed: Count
+    dataset: str | None
+    subset: str | None
+    max_samples: Count | None
+    max_new_tokens: Count
+    batch_size: Count | None
+    dtype: str
+
+
+class EvaluationResults(TypedDict, total=False):
+    """gsm8k_results.json and arithmetic_results.json."""
 
     evaluation: str  # gsm8k or arithmetic
-    eval_version: int
-    condition: str
+    eval_version: Required[Count]
+    condition: Required[str]
     model_path: str
-    weights: str  # sha256 of the model's safetensors files
+    weights: str | None  # sha256 of the model's safetensors files
     lineage: list[Stage]
-    seed: int  # of the probes
-    runtime: float
-    peak_memory: PeakMemory
-    metrics: Metrics
-    fact_usage: dict[str, dict[str, int]]  # by fact token: written, in_annotations, …
-    mul_table: NotRequired[list[list[bool | None]]]  # probes: 9×9, row a-1, column b-1; null: not asked
-    config: dict[str, Any]
+    seed: Count  # of the probes
+    runtime: Number
+    peak_memory: dict[str, Count | None]  # as in TrainingResults
+    metrics: Required[Metrics]
+    fact_usage: dict[str, dict[str, Count]]  # by fact token: written, in_annotations, right_in_annotations, …
+    mul_table: list[list[bool | None]]  # of the probes: 9×9, row a-1, column b-1; null: not asked
+    config: Required[EvaluationConfig]
     overridden: list[str]
     environment: Environment
 
 
-class Prediction(TypedDict):
+class Prediction(TypedDict, total=False):
     """One line of gsm8k_predictions.jsonl or arithmetic_predictions.jsonl."""
 
-    id: str  # the same question has the same id in every run
-    question: str
-    reference: str  # the right number
-    reply: str  # whole, fact tokens as they were written
+    id: Required[str]  # the same question has the same id in every run
+    question: Required[str]
+    reference: Required[str]  # the right number
+    reply: Required[str]  # whole, with fact tokens as they were written
     extracted: str | None  # the number read from the reply by the lenient rule
     extracted_strict: str | None
-    correct: bool
-    correct_strict: bool
-    tokens: int  # of the reply
-    mul_tokens: int  # of these, fact tokens
-    finished: bool  # whether the reply ended with end-of-text
-    category: NotRequired[str]  # of a probe
+    correct: Required[bool]
+    correct_strict: Required[bool]
+    tokens: Required[Count]  # of the reply
+    mul_tokens: Required[Count]  # of these, fact tokens
+    finished: Required[bool]  # whether the reply ended with end-of-text
+    category: str  # of a probe
 
 
-class ComparedSide(TypedDict):
-    """One condition in a row of a comparison."""
+class CheckpointState(TypedDict):
+    """What is read of a checkpoint's trainer_state.json."""
 
-    correct: int  # over all seeds
-    accuracy: float
-    interval: list[float]  # 95%: low, high
-    by_seed: list[float]  # accuracies
-    std_over_seeds: float | None  # null with one seed
+    global_step: Count
+    max_steps: Count
 
 
-class ComparisonRow(TypedDict):
-    """One measure. Differences are mul_tokens minus baseline, paired by question."""
-
-    name: str
-    questions: int
-    baseline: ComparedSide
-    mul_tokens: ComparedSide
-    difference: float
-    interval: list[float]  # 95%: low, high
-    only_baseline_right: int  # questions, over all seeds
-    only_mul_tokens_right: int
-    mcnemar_p: float
-    holm_p: NotRequired[float]  # probes' categories: corrected for three tests
-    cohens_h: float
-    detectable_difference: float | None  # what 4 of 5 runs like this would show; null: none
-    verdict: str
+# How a person says what pydantic misses; its other messages begin with "Input should be".
+_EXPECTED = {
+    "int_type": "a count", "float_type": "a number", "string_type": "text", "bool_type": "true or false",
+    "dict_type": "an object", "list_type": "a list", "too_short": "two numbers", "too_long": "two numbers",
+}  # fmt: skip
 
 
-class Comparison(TypedDict):
-    """comparison.json."""
+def read_results(path: Path, schema: type) -> dict[str, Any]:
+    """Return what a results file holds. InputError names the first field that its schema does not allow."""
+    results = read_json(path)
+    if fault := _fault([results], schema):
+        raise InputError(f"{path}: {fault[1]}; run it again with --overwrite")
+    return results
 
-    eval_version: int
-    seed: int  # of the bootstrap
-    seeds: list[int | None]  # of training
-    baseline_dirs: list[str]
-    mul_tokens_dirs: list[str]
-    rows: list[ComparisonRow]
-    token_usage: dict[str, dict[str, dict[str, float]]]  # by evaluation, condition and figure
-    plots: list[str]  # file names
-    environment: Environment
+
+def read_predictions(path: Path, kind: type = Prediction) -> list[dict[str, Any]]:
+    """Return the rows of a predictions file. InputError names the first line and field that `kind` does not allow."""
+    rows = read_jsonl(path)
+    fault = _fault(rows, kind)
+    seen: dict[str, int] = {}
+    for number, row in enumerate(() if fault else rows):
+        if fault is None and seen.setdefault(row["id"], number) != number:
+            fault = number, f"id {short_repr(row['id'])} is there already"
+    if fault:
+        raise InputError(f"{path} line {fault[0] + 1}: {fault[1]}; run the evaluation again with --overwrite")
+    return rows
+
+
+@cache
+def _adapter(schema: type) -> TypeAdapter:
+    return TypeAdapter(list[schema])
+
+
+def _fault(values: list[Any], schema: type) -> tuple[int, str] | None:
+    """Return the index of the first value that the schema does not allow, and what is wrong with it."""
+    try:
+        _adapter(schema).validate_python(values, strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        index, *place = first["loc"]
+        field = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in place).removeprefix(".") or "it"
+        if first["type"] == "missing":
+            return index, f"{field} is missing"
+        expected = _EXPECTED.get(first["type"]) or first["msg"].removeprefix("Input should be ")
+        return index, f"{field} is {short_repr(first['input'])}, expected {expected}"
+    for index, value in enumerate(values):
+        try:
+            json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+        except ValueError:
+            return index, "it holds NaN or half a character"
+    return None
