@@ -11,7 +11,7 @@ import argparse
 from pathlib import Path
 
 from domain_tokens.runs.command import CommandParser, run
-from domain_tokens.runs.terminal import aligned
+from domain_tokens.runs.terminal import aligned, say
 
 COLUMNS = (
     "measure", "questions", "baseline", "mul_tokens", "difference", "95% interval", "p", "detectable", "verdict",
@@ -22,8 +22,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = CommandParser(__doc__)
     for condition in ("baseline", "mul-tokens"):
         meaning = f"evaluation folder of the {condition.replace('-', '_')} model; of each seed's, in order"
-        parser.add_argument(f"--{condition}-dir", nargs="+", required=True, metavar="DIR", help=meaning)
-    parser.add_argument("--output-path", required=True, help="JSON file to write; the plots go beside it")
+        parser.add_path(f"--{condition}-dir", nargs="+", required=True, metavar="DIR", help=meaning)
+    parser.add_output_path("JSON file to write; the plots go beside it", required=True)
     parser.add_argument("--seed", type=int, default=42, help="draws the bootstrap's resamples (default: 42)")
     return parser.parse(argv)
 
@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> None:
     from domain_tokens.runs.names import PROBES_EVAL
     from domain_tokens.runs.provenance import environment
 
-    output = output_file(args.output_path)
+    output = output_file(args.output_path, "token_usage", args.overwrite)
     folders = {"baseline": args.baseline_dir, "mul_tokens": args.mul_tokens_dir}
     runs = read_runs(*([Path(folder) for folder in side] for side in folders.values()))
     rows = compare_evaluations(runs, args.seed)
@@ -63,14 +63,14 @@ def main(argv: list[str] | None = None) -> None:
             "environment": environment("cpu"),
         },
     )
-    print(_table(rows))
-    print()
-    print(headline(rows[0]))
-    print()
-    print(_usage_table(usage))
-    print()
+    say(_table(rows))
+    say()
+    say(headline(rows[0]))
+    say()
+    say(_usage_table(usage))
+    say()
     for path in (output, *plots):
-        print(f"wrote {path}")
+        say(f"wrote {path}")
 
 
 def _table(rows: list[dict]) -> str:

@@ -28,7 +28,8 @@ from domain_tokens.data.splits import BAR_DELAY, Split, evaluation_questions, sp
 from domain_tokens.inject import inject_counted
 from domain_tokens.prompt import Message, encode_conversations, labels
 from domain_tokens.runs.errors import InputError, RunError
-from domain_tokens.runs.files import read_json, write_json
+from domain_tokens.runs.files import read_json, user_path, write_json
+from domain_tokens.runs.folders import wait_for_lock
 from domain_tokens.runs.recipes import DataConfig
 
 _ABOUT = "about.json"  # written last: a folder with it is whole
@@ -104,7 +105,7 @@ def prepare_training_data(
     folder = cache_folder() / fingerprint(rows, config, seed, convert, tokenizer, inject_facts, questions)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{folder}.lock"):
+        with wait_for_lock(f"{folder}.lock", "prepares the same rows"):
             if not _is_whole(folder):
                 _remove_unused(folder.parent)
                 against = None if questions is None else Questions(questions)
@@ -122,7 +123,7 @@ def prepare_training_data(
 
 def cache_folder() -> Path:
     """Beside the libraries' own caches, which people with little room at home have moved with HF_HOME."""
-    return Path(os.environ.get("HF_HOME") or "~/.cache/huggingface").expanduser() / "domain_tokens"
+    return Path(user_path(os.environ.get("HF_HOME") or "~/.cache/huggingface")) / "domain_tokens"
 
 
 def _questions(dataset: str | None) -> list[str] | None:

@@ -267,14 +267,14 @@ CHAT = [{"role": "user", "content": "Hi."}, {"role": "assistant", "content": "He
 
 
 def flags(script: str) -> list[str]:
-    return re.findall(r'add_argument\(\s*"(--[a-z-]+)"', (ROOT / script).read_text(encoding="utf-8"))
+    return re.findall(r'add_(?:argument|path)\(\s*"(--[a-z-]+)"', (ROOT / script).read_text(encoding="utf-8"))
 
 
 def required(command: str) -> list[tuple[str, str]]:
     """Each required flag, and the command without it."""
     script = shlex.split(command)[0]
     source = (ROOT / script).read_text(encoding="utf-8")
-    names = re.findall(r'add_argument\(\s*"(--[a-z-]+)",[^)]*required=True', source)
+    names = re.findall(r'add_(?:argument|path)\(\s*"(--[a-z-]+)",[^)]*required=True', source)
     return [(name, re.sub(rf" {name} [^-\s]\S*", "", command)) for name in names]
 
 
