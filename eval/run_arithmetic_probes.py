@@ -9,6 +9,7 @@ from pathlib import Path
 
 from domain_tokens.runs.command import eval_parser, run
 from domain_tokens.runs.names import PROBES_EVAL
+from domain_tokens.runs.terminal import say
 
 CONFIG = Path(__file__).parent / "configs" / "probes.yaml"
 
@@ -26,18 +27,18 @@ def main(argv: list[str] | None = None) -> None:
     from domain_tokens.runs.config import load_config
     from domain_tokens.runs.recipes import EvalConfig
 
-    say = processes.once(print)
+    tell = processes.once(say)
     loaded = load_config(args.config, EvalConfig, args.overrides, {"seed": args.seed})
     output, complete, settings = claim_evaluation(PROBES_EVAL, loaded, args)
     if complete:
-        say(f"{output} holds this evaluation already")
+        tell(f"{output} holds this evaluation already")
         return
-    say(f"Asking {args.model_path} the arithmetic probes, to {output}")
-    say(loaded.as_yaml())
+    tell(f"Asking {args.model_path} the arithmetic probes, to {output}")
+    tell(loaded.as_yaml())
 
     probes = make_probes(loaded.config.seed)
     outcome = run_evaluation(PROBES_EVAL, lambda tokenizer: probes, loaded, output, settings, args)
-    say(evaluation_summary(outcome))
+    tell(evaluation_summary(outcome))
 
 
 if __name__ == "__main__":

@@ -9,13 +9,14 @@ from pathlib import Path
 
 from domain_tokens.runs.command import eval_parser, run
 from domain_tokens.runs.names import GSM8K_EVAL
+from domain_tokens.runs.terminal import say
 
 CONFIG = Path(__file__).parent / "configs" / "gsm8k.yaml"
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = eval_parser(__doc__, GSM8K_EVAL, CONFIG, seed="recorded; greedy replies do not depend on it")
-    parser.add_argument("--dataset-path", help="Hub id, folder with test.jsonl or Parquet, or one file")
+    parser.add_path("--dataset-path", help="Hub id, folder with test.jsonl or Parquet, or one file")
     parser.add_argument("--max-samples", type=int, help="ask only the first so many questions")
     return parser.parse(argv)
 
@@ -31,27 +32,27 @@ def main(argv: list[str] | None = None) -> None:
     from domain_tokens.runs.config import load_config
     from domain_tokens.runs.recipes import Gsm8kEvalConfig
 
-    say = processes.once(print)
+    tell = processes.once(say)
     flags = {"seed": args.seed, "dataset": args.dataset_path, "max_samples": args.max_samples}
     loaded = load_config(args.config, Gsm8kEvalConfig, args.overrides, flags)
     output, complete, settings = claim_evaluation(GSM8K_EVAL, loaded, args)
     if complete:
-        say(f"{output} holds this evaluation already")
+        tell(f"{output} holds this evaluation already")
         return
-    say(f"Asking {args.model_path} the questions of {loaded.config.dataset}, to {output}")
-    say(loaded.as_yaml())
+    tell(f"Asking {args.model_path} the questions of {loaded.config.dataset}, to {output}")
+    tell(loaded.as_yaml())
 
-    prepare_client(say=say)
+    prepare_client(say=tell)
     rows = open_rows(loaded.config.dataset, loaded.config.subset, "test")
 
     def questions(tokenizer):
         asked, left_out = gsm8k_questions(rows, tokenizer)
         if left_out:
-            say(f"unusable rows left out: {left_out}")
+            tell(f"unusable rows left out: {left_out}")
         return asked[: loaded.config.max_samples]
 
     outcome = run_evaluation(GSM8K_EVAL, questions, loaded, output, settings, args)
-    say(evaluation_summary(outcome))
+    tell(evaluation_summary(outcome))
 
 
 if __name__ == "__main__":

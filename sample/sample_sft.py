@@ -19,7 +19,7 @@ from pathlib import Path
 from domain_tokens.evaluation.sampling import Sampling
 from domain_tokens.runs.command import SEED_RANGE, CommandParser, check_seed, run
 from domain_tokens.runs.errors import InputError, nearest
-from domain_tokens.runs.terminal import shown_text
+from domain_tokens.runs.terminal import say, shown_text
 
 FACT_COLOUR = "\033[36m{}\033[0m"
 HISTORY_LINES = 1000
@@ -38,7 +38,7 @@ HELP = """\
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = CommandParser(__doc__)
-    parser.add_argument("--model-path", required=True, help="folder of the model")
+    parser.add_path("--model-path", required=True, help="folder of the model")
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--question", help="ask this and print the reply")
     what.add_argument("--interactive", action="store_true", help="a conversation; questions may come from a pipe")
@@ -93,7 +93,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def note(text: str) -> None:
     """What is about a reply goes to stderr, so that a pipe gets replies."""
-    print(text, file=sys.stderr, flush=True)
+    say(text, sys.stderr)
 
 
 class Screen:

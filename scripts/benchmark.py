@@ -21,7 +21,7 @@ from pathlib import Path
 
 from domain_tokens.runs.command import CommandParser, run
 from domain_tokens.runs.errors import InputError, RunError
-from domain_tokens.runs.terminal import aligned
+from domain_tokens.runs.terminal import aligned, say
 
 STEP_ROWS = 32
 TOY_VOCABULARY = 2000
@@ -32,22 +32,20 @@ PEAK_FLOPS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "RTX 4090": 165e12
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = CommandParser(__doc__)
-    parser.add_argument(
-        "--train-data", help="measure training on a GSM8K- or Tulu-like dataset: Hub id, folder or file"
-    )
+    parser.add_path("--train-data", help="measure training on a GSM8K- or Tulu-like dataset: Hub id, folder or file")
     parser.add_argument("--arch", choices=["toy", "gpt2-124m"], default="toy", help="random weights (default: toy)")
-    parser.add_argument("--tokenizer", help="Hub id or folder (default: for toy a BPE of the rows, else GPT-2's)")
+    parser.add_path("--tokenizer", help="Hub id or folder (default: for toy a BPE of the rows, else GPT-2's)")
     parser.add_argument("--rows", type=int, default=512, help="training rows, in steps of 32 (default: 512)")
     parser.add_argument("--max-length", type=int, default=512, help="longest row in tokens (default: 512)")
     parser.add_argument("--micro-batch-tokens", type=int, help="as in the recipes (default: by device)")
-    parser.add_argument("--model-path", help="measure the evaluation of this model")
-    parser.add_argument("--questions", help="questions for it: a GSM8K-like dataset with a test split")
+    parser.add_path("--model-path", help="measure the evaluation of this model")
+    parser.add_path("--questions", help="questions for it: a GSM8K-like dataset with a test split")
     parser.add_argument("--max-samples", type=int, default=200, help="how many questions (default: 200)")
     parser.add_argument("--max-new-tokens", type=int, default=128, help="longest reply in tokens (default: 128)")
     parser.add_argument("--batch-size", type=int, help="prompts side by side (default: by device)")
     parser.add_argument("--device", choices=["cpu", "cuda"], help="(default: a GPU where there is one)")
     parser.add_argument("--repeats", type=int, default=3, help="measurements of each (default: 3)")
-    parser.add_argument("--output-path", help="write all figures to this JSON file")
+    parser.add_output_path("write all figures to this JSON file")
     args = parser.parse(argv)
     if not args.train_data and not args.model_path:
         raise InputError("give --train-data to measure training, --model-path to measure evaluation, or both")
@@ -62,7 +60,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    print("Loading torch and transformers ...", flush=True)
+    say("Loading torch and transformers ...")
     import torch
 
     from domain_tokens.models.device import device_name
@@ -72,7 +70,7 @@ def main(argv: list[str] | None = None) -> None:
 
     if args.device == "cuda" and not torch.cuda.is_available():
         raise InputError("--device is cuda, but there is no GPU here that torch can use; leave it out or give cpu")
-    output = output_file(args.output_path) if args.output_path else None
+    output = output_file(args.output_path, "arguments", args.overwrite) if args.output_path else None
     device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     arguments = {name: without_home(value) if isinstance(value, str) else value for name, value in vars(args).items()}
     figures = {"arguments": arguments, "environment": environment(device_name(device))}
@@ -80,10 +78,10 @@ def main(argv: list[str] | None = None) -> None:
         figures["training"] = measure_training(args, device)
     if args.model_path:
         figures["evaluation"] = measure_evaluation(args, device)
-    print(json.dumps(figures))
+    say(json.dumps(figures))
     if output:
         write_json(output, figures)
-        print(f"wrote {output}")
+        say(f"wrote {output}")
     measured = {name: figures[name] for name in ("training", "evaluation") if name in figures}
     if wrong := [name for name, part in measured.items() if not part["agree"]]:
         raise RunError(f"the two sides of {' and '.join(wrong)} do not agree, so their speeds cannot be compared")
@@ -122,7 +120,7 @@ def measure_training(args: argparse.Namespace, device) -> dict:
                 seconds[name].append(elapsed)
                 losses[name].append(loss)
                 memory[name].append(torch.cuda.max_memory_allocated() if on_gpu else None)
-                print(f"training, {name}, {repeat} of {args.repeats}: {seconds[name][-1]:.1f} s", flush=True)
+                say(f"training, {name}, {repeat} of {args.repeats}: {seconds[name][-1]:.1f} s")
     tokens = len(rows.ids)
     fill = tokens / (len(rows) * args.max_length)
     speed = {name: tokens / statistics.median(values) for name, values in seconds.items()}
@@ -136,9 +134,9 @@ def measure_training(args: argparse.Namespace, device) -> dict:
         peak = f"{max(memory[name]) / 1e9:.1f} GB" if on_gpu else "-"
         table.append((name, f"{speed[name]:,.0f}", f"{loss[name]:.5f}", peak, f"{mfu[name]:.1%}" if mfu else "-"))
     ratio = speed["ours"] / speed["reference"]
-    print(f"\n{aligned(table, left=(0,))}\n")
-    print(f"{len(rows)} rows of {tokens:,} tokens, {fill:.1%} of the reference's positions: 1 / fill is {1 / fill:.2f}")
-    print(f"ratio {ratio:.2f}\n")
+    say(f"\n{aligned(table, left=(0,))}\n")
+    say(f"{len(rows)} rows of {tokens:,} tokens, {fill:.1%} of the reference's positions: 1 / fill is {1 / fill:.2f}")
+    say(f"ratio {ratio:.2f}\n")
     tolerance = LOSS_TOLERANCE["cuda" if on_gpu else "cpu"] * loss["reference"]
     return {
         "tokens_per_second": speed, "ratio": ratio, "fill": fill, "loss": loss, "seconds": seconds,
@@ -293,7 +291,7 @@ def measure_evaluation(args: argparse.Namespace, device) -> dict:
             began = time.perf_counter()
             replies[name] = generate()
             seconds[name].append(time.perf_counter() - began)
-            print(f"evaluation, {name}, {repeat} of {args.repeats}: {seconds[name][-1]:.1f} s", flush=True)
+            say(f"evaluation, {name}, {repeat} of {args.repeats}: {seconds[name][-1]:.1f} s")
     same = sum(ours == reference for ours, reference in zip(replies["ours"], replies["reference"], strict=True))
     median = {name: statistics.median(values) for name, values in seconds.items()}
     ratio = median["reference"] / median["ours"]
@@ -301,7 +299,7 @@ def measure_evaluation(args: argparse.Namespace, device) -> dict:
         ("evaluation", "questions", "seconds"),
         *((name, str(len(conversations)), f"{median[name]:.2f}") for name in sides),
     ]
-    print(f"\n{aligned(table, left=(0,))}\n\n{same} of {len(conversations)} replies are the same\nratio {ratio:.2f}\n")
+    say(f"\n{aligned(table, left=(0,))}\n\n{same} of {len(conversations)} replies are the same\nratio {ratio:.2f}\n")
     return {"seconds": seconds, "ratio": ratio, "same_replies": same, "agree": same == len(conversations)}
 
 

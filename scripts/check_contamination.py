@@ -10,12 +10,11 @@ Example:
 
 import argparse
 from collections.abc import Set
-from pathlib import Path
 
 from domain_tokens.data.contamination import NGRAM
 from domain_tokens.runs.command import CommandParser, run
 from domain_tokens.runs.errors import InputError
-from domain_tokens.runs.terminal import aligned
+from domain_tokens.runs.terminal import aligned, say
 
 EXAMPLES = 5  # hits shown of each kind of question
 GSM8K, PROBES = "GSM8K questions", "probes"
@@ -23,21 +22,19 @@ GSM8K, PROBES = "GSM8K questions", "probes"
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = CommandParser(__doc__)
-    parser.add_argument(
+    parser.add_path(
         "--train-data", required=True, nargs="+", metavar="DATASET",
         help="training rows of either stage, in Tulu's form or GSM8K's: Hub ids, folders with train.jsonl, or files",
     )  # fmt: skip
-    parser.add_argument("--questions", required=True, help="GSM8K: Hub id, folder with test.jsonl, or one file")
+    parser.add_path("--questions", required=True, help="GSM8K: Hub id, folder with test.jsonl, or one file")
     parser.add_argument("--ngram", type=int, default=NGRAM, help=f"words in a row (default: {NGRAM})")
     parser.add_argument("--seed", type=int, default=42, help="draws the probes, as in their evaluation (default: 42)")
-    parser.add_argument("--output-path", help="write all figures and every hit to this JSON file")
+    parser.add_output_path("write all figures and every hit to this JSON file")
     args = parser.parse(argv)
     if args.ngram < 1:
         raise InputError(f"--ngram is {args.ngram}, expected at least 1 word")
     if repeated := {path for path in args.train_data if args.train_data.count(path) > 1}:
         raise InputError(f"--train-data {min(repeated)} is given more than once")
-    if args.output_path and Path(args.output_path).is_dir():
-        raise InputError(f"output {args.output_path} is a folder, expected a file")
     return args
 
 
@@ -51,17 +48,19 @@ def main(argv: list[str] | None = None) -> None:
     from domain_tokens.evaluation.questions import gsm8k_id, make_probes
     from domain_tokens.hub.client import prepare_client
     from domain_tokens.runs.files import shown_source, write_json
+    from domain_tokens.runs.folders import output_file
     from domain_tokens.runs.provenance import environment
 
-    prepare_client(say=print)
+    output = output_file(args.output_path, "compared_as_a_whole", args.overwrite) if args.output_path else None
+    prepare_client(say=say)
     texts, left_out = evaluation_questions(args.questions)
     if left_out:
-        print(f"{args.questions}: unusable questions left out: {left_out}")
+        say(f"{args.questions}: unusable questions left out: {left_out}")
     gsm8k = {gsm8k_id(i): text for i, text in texts.items()}
     asked = gsm8k | {probe.id: probe.text for probe in make_probes(args.seed)}
     ids, questions = list(asked), Questions(list(asked.values()), args.ngram)
     probes = len(asked) - len(gsm8k)
-    print(
+    say(
         f"{len(gsm8k):,} test questions of {args.questions} and {probes} probes: {args.ngram} words in "
         f"a row, {questions.short} shorter ones as a whole\n"
     )
@@ -71,7 +70,7 @@ def main(argv: list[str] | None = None) -> None:
         rows = open_rows(dataset, None, "train")
         usable, unusable = check_rows(rows, conversation_of_any)
         if unusable:
-            print(f"{rows.origin}: unusable rows left out: {unusable_text(unusable)}")
+            say(f"{rows.origin}: unusable rows left out: {unusable_text(unusable)}")
         counts, found = find_questions(rows, usable, conversation_of_any, questions)
         shown = shown_source(dataset)
         for source, count in sorted(counts.items()):
@@ -88,15 +87,13 @@ def main(argv: list[str] | None = None) -> None:
             for hit in found for i, ngram in hit.shared.items()
         ]  # fmt: skip
 
-    print(
+    say(
         _table(sources, gsm8k.keys()) + f"\n\nRows that share with any question; of {len(gsm8k):,} questions and "
         f"{probes} probes, those that any row shares with."
     )
     if hits:
-        print(f"\n{_examples(hits, gsm8k.keys())}")
-    if args.output_path:
-        output = Path(args.output_path)
-        output.parent.mkdir(parents=True, exist_ok=True)
+        say(f"\n{_examples(hits, gsm8k.keys())}")
+    if output:
         write_json(output, {
             "ngram": args.ngram, "seed": args.seed, "questions": shown_source(args.questions),
             "gsm8k_questions": len(gsm8k), "probes": probes, "compared_as_a_whole": questions.short,
@@ -105,7 +102,7 @@ def main(argv: list[str] | None = None) -> None:
             "questions_hit": sorted({hit["question"] for hit in hits}),
             "sources": sources, "hits": hits, "environment": environment("cpu"),
         })  # fmt: skip
-        print(f"\nwrote {output}")
+        say(f"\nwrote {output}")
 
 
 def _table(sources: list[dict], gsm8k: Set[str]) -> str:

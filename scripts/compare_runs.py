@@ -13,7 +13,7 @@ from pathlib import Path
 from domain_tokens.comparison.formats import measure_table, percent
 from domain_tokens.conditions import CONDITIONS
 from domain_tokens.runs.command import CommandParser, run
-from domain_tokens.runs.terminal import aligned
+from domain_tokens.runs.terminal import aligned, say
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -23,8 +23,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
             condition.replace("_", "-"),
             f"evaluation folder of the {condition} model; of each seed, in order",
         )
-        parser.add_argument(f"--{flag}-dir", nargs="+", required=True, metavar="DIR", help=meaning)
-    parser.add_argument("--output-path", required=True, help="JSON file to write; the plots go beside it")
+        parser.add_path(f"--{flag}-dir", nargs="+", required=True, metavar="DIR", help=meaning)
+    parser.add_output_path("JSON file to write; the plots go beside it", required=True)
     parser.add_argument("--seed", type=int, default=42, help="draws the bootstrap's resamples (default: 42)")
     return parser.parse(argv)
 
@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> None:
     from domain_tokens.runs.names import PROBES_EVAL
     from domain_tokens.runs.provenance import environment
 
-    output = output_file(args.output_path)
+    output = output_file(args.output_path, "token_usage", args.overwrite)
     folders = {condition: [Path(folder) for folder in getattr(args, f"{condition}_dir")] for condition in CONDITIONS}
     runs = read_runs(folders)
     names = ["accuracy", "mul_table"] if PROBES_EVAL in runs else ["accuracy"]
@@ -62,10 +62,10 @@ def main(argv: list[str] | None = None) -> None:
     }
     images = {path: figures.figure_as_png(figure) for path, figure in plots.items()}
     write_files(images | {output: json_text(comparison).encode()})
-    print(_comparison_table(rows, *folders, data))
-    print(f"\n{headline(rows[0], *folders, data)}\n\n{_usage_table(usage, data)}\n")
+    say(_comparison_table(rows, *folders, data))
+    say(f"\n{headline(rows[0], *folders, data)}\n\n{_usage_table(usage, data)}\n")
     for path in (output, *plots):
-        print(f"wrote {path}")
+        say(f"wrote {path}")
 
 
 def _comparison_table(rows: list[dict], reference: str, other: str, data: str) -> str:

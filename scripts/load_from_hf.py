@@ -13,7 +13,7 @@ from pathlib import Path
 
 from domain_tokens.runs.command import CommandParser, run
 from domain_tokens.runs.errors import InputError, RunError, nearest
-from domain_tokens.runs.terminal import aligned, readable_size
+from domain_tokens.runs.terminal import aligned, readable_size, say
 
 REGISTRY = Path(__file__).parent / "configs" / "models.yaml"
 
@@ -27,11 +27,11 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         "--models", nargs="+", metavar="NAME",
         help="fetch these: names, or groups (pretrained, sft_tulu, sft_gsm8k, baseline, mul_tokens)",
     )  # fmt: skip
-    parser.add_argument("--output-root", default="outputs", help="each model's folder lies below it (default: outputs)")
+    parser.add_path("--output-root", default="outputs", help="each model's folder lies below it (default: outputs)")
     parser.add_argument("--force", action="store_true", help="fetch anew, in place of the folder that is here")
     parser.add_argument("--revision", help="a branch, tag or commit (default: the newest)")
     parser.add_argument("--include-checkpoints", action="store_true", help="checkpoint-* folders too, if there are any")
-    parser.add_argument("--registry", default=str(REGISTRY), help="YAML (default: scripts/configs/models.yaml)")
+    parser.add_path("--registry", default=str(REGISTRY), help="YAML (default: scripts/configs/models.yaml)")
     parser.add_argument("--namespace", metavar="OWNER", help="the repositories' owner, in place of the registry's")
     args = parser.parse(argv)
     if args.revision is not None and not args.revision.strip():
@@ -50,8 +50,8 @@ def main(argv: list[str] | None = None) -> None:
 
     registry = load_config(args.registry, RegistryConfig, flags={"owner": args.namespace}).config
     names = list(registry.models) if args.list or args.all else chosen(registry, args.models)
-    root = Path(args.output_root).expanduser()
-    api = open_hub(say=print)
+    root = Path(args.output_root)
+    api = open_hub(say=say)
     if args.list:
         show(api, registry, root, args.revision)
         return
@@ -61,7 +61,7 @@ def main(argv: list[str] | None = None) -> None:
         raise InputError(f"--output-root {root} cannot be made ({error.strerror}); expected a folder") from None
 
     what = f"all {len(names)} known models" if args.all else ", ".join(names)
-    print(f"Fetching {what} from {registry.owner} on the Hub to {root}/", flush=True)
+    say(f"Fetching {what} from {registry.owner} on the Hub to {root}/")
     table = [("model", "repository", "commit", "size", "result")]
     failures, absent = [], []
     not_there = "not on the Hub, or private" if args.revision is None else f"not on the Hub at {args.revision}"
@@ -78,7 +78,7 @@ def main(argv: list[str] | None = None) -> None:
                 absent.append(repo_id)
                 table.append((name, repo, "", "", not_there))
                 continue
-            print(f"{repo_id}: {readable_size(remote.size)} ...", flush=True)
+            say(f"{repo_id}: {readable_size(remote.size)} ...")
             condition = download_model(remote, folder, registry.models[name].condition)
         except RunError as error:
             failures.append(str(error))
@@ -90,9 +90,9 @@ def main(argv: list[str] | None = None) -> None:
             if condition != registry.models[name].condition:
                 result += f"; it says it is a {condition} model"
             table.append((name, repo, remote.commit[:10], readable_size(remote.size), result))
-    print(f"\n{aligned(table, left=(0, 1, 2, 4))}")
+    say(f"\n{aligned(table, left=(0, 1, 2, 4))}")
     if any(row[-1] == "already here" for row in table):
-        print("What is already here was left as it is; --force fetches it anew.")
+        say("What is already here was left as it is; --force fetches it anew.")
     if absent and (args.models or len(absent) == len(names)):
         failures.append(f"{', '.join(absent)}: {not_there}; check the owner and the revision, or {LOG_IN}")
     if failures:
@@ -132,7 +132,7 @@ def show(api, registry, root: Path, revision: str | None) -> None:
         if here and not size:
             size = sum(path.stat().st_size for path in folder.iterdir() if path.name in PUBLISHED_FILES)
         cells.append((str(folder), "yes" if here else "no", repo_id, there, readable_size(size) if size else ""))
-    print(aligned(cells, left=range(4)))
+    say(aligned(cells, left=range(4)))
     if failure is not None:
         raise failure
 

@@ -9,13 +9,16 @@ from pathlib import Path
 
 from domain_tokens.runs.command import CommandParser, run
 from domain_tokens.runs.names import REPORT
+from domain_tokens.runs.terminal import readable_size, say
+
+SIGN = '<meta name="generator" content="scripts/make_report.py">'
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = CommandParser(__doc__)
-    parser.add_argument("experiment", help="folder that the experiment was written to, such as outputs/toy")
+    parser.add_path("experiment", help="folder that the experiment was written to, such as outputs/toy")
     parser.add_argument("--seeds", type=int, nargs="+", help="only these (default: the folder's own run, or all seeds)")
-    parser.add_argument("--output-path", help=f"HTML file to write (default: {REPORT} in that folder)")
+    parser.add_output_path(f"HTML file to write (default: {REPORT} in that folder)")
     return parser.parse(argv)
 
 
@@ -26,13 +29,12 @@ def main(argv: list[str] | None = None) -> None:
     from domain_tokens.comparison.report.page import render_report
     from domain_tokens.runs.files import write_text
     from domain_tokens.runs.folders import output_file
-    from domain_tokens.runs.terminal import readable_size
 
     root = Path(args.experiment)
     experiment = collect_experiment(root, args.seeds)
-    output = output_file(args.output_path or str(root / REPORT))
+    output = output_file(args.output_path or str(root / REPORT), SIGN, args.overwrite)
     write_text(output, render_report(experiment))
-    print(f"wrote {output} ({readable_size(output.stat().st_size)}); open it in a browser")
+    say(f"wrote {output} ({readable_size(output.stat().st_size)}); open it in a browser")
 
 
 if __name__ == "__main__":

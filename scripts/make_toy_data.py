@@ -12,13 +12,14 @@ from domain_tokens.runs.command import CommandParser, run
 from domain_tokens.runs.errors import InputError
 from domain_tokens.runs.files import jsonl_text, write_files
 from domain_tokens.runs.folders import make_folder
+from domain_tokens.runs.terminal import say
 
 DRILLS = 0.2  # share of bare products and sums among the training problems
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = CommandParser(__doc__)
-    parser.add_argument("--output-dir", required=True, help="gets tulu/train.jsonl and gsm8k/{train,test}.jsonl")
+    parser.add_path("--output-dir", required=True, help="gets tulu/train.jsonl and gsm8k/{train,test}.jsonl")
     parser.add_argument("--chats", type=int, default=7000, help="rows of tulu/train.jsonl (default: 7000)")
     parser.add_argument("--problems", type=int, default=7000, help="rows of gsm8k/train.jsonl (default: 7000)")
     parser.add_argument("--test-problems", type=int, default=200, help="rows of gsm8k/test.jsonl (default: 200)")
@@ -42,7 +43,7 @@ def main(argv: list[str] | None = None) -> None:
         make_folder((output / name).parent, "--output-dir")
     write_files({output / name: jsonl_text(rows).encode() for name, rows in files.items()})
     for name in files:
-        print(f"wrote {output / name}")
+        say(f"wrote {output / name}")
 
 
 if __name__ == "__main__":

@@ -13,17 +13,18 @@ from pathlib import Path
 
 from domain_tokens.runs.command import CommandParser, run
 from domain_tokens.runs.errors import InputError
+from domain_tokens.runs.terminal import say
 
 ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": "gelu_new"}  # what --activation takes, and transformers' names
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = CommandParser(__doc__)
-    parser.add_argument("--source", help="Hub id, model folder, .gguf file, or nanoGPT checkpoint .pt")
+    parser.add_path("--source", help="Hub id, model folder, .gguf file, or nanoGPT checkpoint .pt")
     parser.add_argument("--toy", action="store_true", help="a tiny model with random weights instead of a source")
     parser.add_condition(required=True)
-    parser.add_argument("--output-dir", required=True, help="folder to write the start model to")
-    parser.add_argument("--tokenizer", help="Hub id or folder to take the tokenizer from (default: the source's own)")
+    parser.add_path("--output-dir", required=True, help="folder to write the start model to")
+    parser.add_path("--tokenizer", help="Hub id or folder to take the tokenizer from (default: the source's own)")
     parser.add_argument("--activation", choices=ACTIVATIONS, help="of a nanoGPT checkpoint (default: as its keys tell)")
     parser.add_argument("--seed", type=int, default=42, help="weights of the toy model (default: 42)")
     parser.add_argument("--resume", action="store_true", help="do nothing if --output-dir holds a start model")
@@ -56,9 +57,9 @@ def main(argv: list[str] | None = None) -> None:
         made_from=args.source,
     )  # fmt: skip
     if complete:
-        print(f"{output} is complete already")
+        say(f"{output} is complete already")
         return
-    print(f"Preparing {'the toy model' if args.toy else args.source} for condition {args.condition}, to {output}")
+    say(f"Preparing {'the toy model' if args.toy else args.source} for condition {args.condition}, to {output}")
     mark = output / UNFINISHED
     with suppress(FileExistsError), mark.open("x", encoding="utf-8") as file:  # "x": the first of two writers makes it
         file.write(json_text(settings))
@@ -83,7 +84,7 @@ def make_start_model(args: argparse.Namespace, start: dict, output: Path) -> Non
         tokenizer = toy.tokenizer()
         model = toy.model(len(tokenizer), tokenizer.eos_token_id, args.seed)
     else:
-        prepare_client(say=print)
+        prepare_client(say=say)
         model, tokenizer = load_source(args.source, args.tokenizer, start.get("activation"))
     added = extend_vocabulary(model, tokenizer)
     verify_model(model, tokenizer, args.source or output, args.condition)
@@ -95,9 +96,9 @@ def make_start_model(args: argparse.Namespace, start: dict, output: Path) -> Non
     save_model(output, model, tokenizer, args.condition, [start])
     opened = open_model(str(output), args.condition)  # check what was written, not what is in memory
     size = model.num_parameters() / 1e6
-    print(f"{size:.1f}M parameters, {len(tokenizer):,} tokens, {added} of them new, checked: {output}")
+    say(f"{size:.1f}M parameters, {len(tokenizer):,} tokens, {added} of them new, checked: {output}")
     record = {"condition": args.condition} | start | {"weights": opened.weights[:12], "decoding": opened.decoding}
-    print(f"{RECORD_NAME}: " + ", ".join(f"{name} {value}" for name, value in record.items() if value is not None))
+    say(f"{RECORD_NAME}: " + ", ".join(f"{name} {value}" for name, value in record.items() if value is not None))
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from domain_tokens.conditions import CONDITIONS
 from domain_tokens.runs.command import CommandParser, run
 from domain_tokens.runs.errors import InputError
 from domain_tokens.runs.names import COMPARISON, REPORT, SFT_STAGES, eval_folder, seed_folder, stage_folder
+from domain_tokens.runs.terminal import say
 
 ROOT = Path(__file__).parent.parent
 TOY_CONFIG = "scripts/configs/toy.yaml"
@@ -37,7 +38,7 @@ class Step(NamedTuple):
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = CommandParser(__doc__)
-    parser.add_argument("--config", default=TOY_CONFIG, help=f"experiment YAML (default: {TOY_CONFIG})")
+    parser.add_path("--config", default=TOY_CONFIG, help=f"experiment YAML (default: {TOY_CONFIG})")
     parser.add_argument("--seed", type=int, help="seed of every stage, in place of the configs' own")
     parser.add_argument(
         "--seeds", type=int, nargs="+", help="run everything once with each, in folders of their own, and compare all"
@@ -57,23 +58,35 @@ def main(argv: list[str] | None = None) -> None:
         raise InputError(f"--seeds {' '.join(map(str, args.seeds))} names one twice; each seed counts once")
     experiment = load_config(args.config, ExperimentConfig).config
     steps = plan(experiment, args.seed, args.seeds)
-    print(f"{args.config}: {len(steps)} steps, into {experiment.output_root}/")
+    say(f"{args.config}: {len(steps)} steps, into {experiment.output_root}/")
     if not args.dry_run:
-        print("Loading torch and transformers, once for all steps ...", flush=True)
+        check_start_models(experiment.base)
+        say("Loading torch and transformers, once for all steps ...")
     started = time.perf_counter()
     for number, step in enumerate(steps, start=1):
-        print(f"\n[{number}/{len(steps)}] {step.name}\n$ uv run python {shlex.join(step.command)}", flush=True)
+        say(f"\n[{number}/{len(steps)}] {step.name}\n$ uv run python {shlex.join(step.command)}")
         if args.dry_run:
             continue
         step_started = time.perf_counter()
         if code := _run_script(step.command):
             sys.stderr.write(f"error: step {number} ({step.name}) failed; mend it and give the same command again\n")
             sys.exit(code)
-        print(f"[{number}/{len(steps)}] done in {time.perf_counter() - step_started:.0f} s", flush=True)
+        say(f"[{number}/{len(steps)}] done in {time.perf_counter() - step_started:.0f} s")
     if not args.dry_run:
-        print(f"\nEverything in {(time.perf_counter() - started) / 60:.1f} minutes. What was written:")
+        say(f"\nEverything in {(time.perf_counter() - started) / 60:.1f} minutes. What was written:")
         for path in written(Path(experiment.output_root), args.seeds):
-            print(f"  {path}")
+            say(f"  {path}")
+
+
+def check_start_models(base) -> None:
+    """Refuse start models that are not there and that nothing says how to make, before anything is loaded."""
+    for condition in CONDITIONS if base.source is None else ():
+        folder = getattr(base.models, condition)
+        if not Path(folder).is_dir():
+            raise InputError(
+                f"model folder {folder} does not exist, the start model of {condition}; scripts/prepare_base.py makes "
+                "it, or name its source in base.source"
+            )
 
 
 def plan(experiment, seed: int | None, seeds: list[int] | None) -> list[Step]:

@@ -10,12 +10,13 @@ from pathlib import Path
 
 from domain_tokens.runs.command import CommandParser, run
 from domain_tokens.runs.errors import InputError
+from domain_tokens.runs.terminal import aligned, say
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = CommandParser(__doc__)
-    parser.add_argument("experiment", nargs="?", default="outputs", help="folder (default: outputs)")
-    parser.add_argument("--write", metavar="NOTE", help="also put the table into this note, in a block of its own")
+    parser.add_path("experiment", nargs="?", default="outputs", help="folder (default: outputs)")
+    parser.add_path("--write", metavar="NOTE", help="also put the table into this note, in a block of its own")
     return parser.parse(argv)
 
 
@@ -23,7 +24,6 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     from domain_tokens.comparison.progress import as_markdown, progress_table, put_into
     from domain_tokens.runs.files import shown_path, write_text
-    from domain_tokens.runs.terminal import aligned
 
     root = Path(args.experiment)
     if not root.is_dir():
@@ -31,18 +31,20 @@ def main(argv: list[str] | None = None) -> None:
     note = Path(args.write) if args.write else None
     if note and not note.is_file():
         raise InputError(f"{note} is no file; write the note first, the table is put into it")
-    if note and note.suffix in (".json", ".jsonl", ".yaml"):
-        raise InputError(f"{note} is no note; give a text file, such as one in progress/")
+    if note and note.suffix not in (".md", ".txt"):
+        raise InputError(f"{note} is no note; give a .md or .txt file, such as one in progress/")
     rows = progress_table(root)
-    print(aligned(rows, left=range(len(rows[0]))))
+    say(aligned(rows, left=range(len(rows[0]))))
     if note:
         shown = shown_path(root)
         try:
             text = put_into(note.read_text(encoding="utf-8"), shown, as_markdown(rows))
+        except UnicodeDecodeError:
+            raise InputError(f"{note} is not UTF-8 text; give a note of plain text") from None
         except ValueError as error:
             raise InputError(f"{note} has {error}") from None
         write_text(note, text)
-        print(f"\nwrote {note}")
+        say(f"\nwrote {note}")
 
 
 if __name__ == "__main__":

@@ -14,14 +14,14 @@ from pathlib import Path
 
 from domain_tokens.runs.command import CommandParser, run
 from domain_tokens.runs.errors import InputError, RunError
-from domain_tokens.runs.terminal import aligned, readable_size, shown_text
+from domain_tokens.runs.terminal import aligned, readable_size, say
 
 REGISTRY = Path(__file__).parent / "configs" / "models.yaml"
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = CommandParser(__doc__)
-    parser.add_argument("--model-path", required=True, nargs="+", help="one or several model folders")
+    parser.add_path("--model-path", required=True, nargs="+", help="one or several model folders")
     parser.add_argument("--repo-name", required=True, nargs="+", help="as many repositories, OWNER/NAME, in that order")
     parser.add_argument("--private", action="store_true", help="new repositories are private; public ones are refused")
     parser.add_argument("--commit-message", default="Upload model", help='(default: "Upload model")')
@@ -31,7 +31,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     folders, repos = args.model_path, args.repo_name
     if len(folders) != len(repos):
         raise InputError(f"{len(folders)} --model-path and {len(repos)} --repo-name given; they go in pairs")
-    names = [str(Path(folder).expanduser().resolve()) for folder in folders] + [repo.casefold() for repo in repos]
+    names = [str(Path(folder).resolve()) for folder in folders] + [repo.casefold() for repo in repos]
     if repeated := [given for given, name in zip(folders + repos, names, strict=True) if names.count(name) > 1]:
         raise InputError(f"{repeated[0]} is given more than once; each model goes to a repository of its own")
     if not re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", args.license):
@@ -43,7 +43,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    print(f"Checking {', '.join(args.model_path)} ...", flush=True)
+    say(f"Checking {', '.join(args.model_path)} ...")
     # torch and transformers take seconds to import, which --help and usage errors need not wait for
     from domain_tokens.hub.client import check_repo_id, open_hub, require_token
     from domain_tokens.hub.files import CARD_NAME, START_STAGES, size_of
@@ -59,34 +59,32 @@ def main(argv: list[str] | None = None) -> None:
     others = {(model.condition, model.weights): repo for model, repo in zip(checked, args.repo_name, strict=True)}
     uploads = {}
     for checkpoint, path, repo_id in zip(checked, args.model_path, args.repo_name, strict=True):
-        folder = Path(path).expanduser()
+        folder = Path(path)
         card = render_model_card(checkpoint, folder, repo_id, args.license, others, registry)
         uploads[repo_id] = folder, files_to_publish(checkpoint, folder, card)
         if named := [model for model in registry.models.values() if repo_id.endswith(f"/{model.repo}")]:
             stage = checkpoint.lineage[-1]["stage"]
             found = ("pretrained" if stage in START_STAGES else stage), checkpoint.condition
             if found != (named[0].stage, named[0].condition):
-                print(
-                    f"note: {repo_id} is named as another model; {path} is {' '.join(found)}. Are the pairs in order?"
-                )
+                say(f"note: {repo_id} is named as another model; {path} is {' '.join(found)}. Are the pairs in order?")
     if args.license == "unknown":
-        print("note: the model cards will say license: unknown; --license names one")
+        say("note: the model cards will say license: unknown; --license names one")
 
     if args.dry_run:
         for repo_id, (folder, files) in uploads.items():
-            print(f"\n{folder} would go to {repo_id}{', a private repository' if args.private else ''}:")
+            say(f"\n{folder} would go to {repo_id}{', a private repository' if args.private else ''}:")
             cells = [("file", "size"), *((name, readable_size(size_of(file))) for name, file in files.items())]
-            print(aligned([*cells, ("in all", readable_size(sum(map(size_of, files.values()))))], left=(0,)))
-            print(f"\nIts model card:\n\n{shown_text(files[CARD_NAME].decode())}")
-        print("\nNothing was uploaded (--dry-run).")
+            say(aligned([*cells, ("in all", readable_size(sum(map(size_of, files.values()))))], left=(0,)))
+            say(f"\nIts model card:\n\n{files[CARD_NAME].decode()}")
+        say("\nNothing was uploaded (--dry-run).")
         return
 
-    api = open_hub(say=print)
+    api = open_hub(say=say)
     require_token()
     table = [("model", "repository", "files", "size", "result")]
     failures = []
     for number, (repo_id, (folder, files)) in enumerate(uploads.items(), start=1):
-        print(f"[{number}/{len(uploads)}] {folder} to {repo_id} ...", flush=True)
+        say(f"[{number}/{len(uploads)}] {folder} to {repo_id} ...")
         try:
             changed = upload_model(api, repo_id, files, args.private, args.commit_message)
         except RunError as error:
@@ -96,7 +94,7 @@ def main(argv: list[str] | None = None) -> None:
             size = readable_size(sum(size_of(files[name]) for name in changed if name in files))
             result = "uploaded" if changed else "unchanged"
             table.append((str(folder), repo_id, f"{len(changed)} of {len(files)}", size, result))
-    print(f"\n{aligned(table, left=(0, 1, 4))}")
+    say(f"\n{aligned(table, left=(0, 1, 4))}")
     if failures:
         raise RunError("; ".join(failures))
 

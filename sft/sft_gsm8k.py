@@ -8,6 +8,7 @@ Example:
 import argparse
 
 from domain_tokens.runs.command import run, sft_parser
+from domain_tokens.runs.terminal import say
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -21,7 +22,7 @@ def main(argv: list[str] | None = None) -> None:
     from domain_tokens.runs.names import GSM8K_SFT_RESULTS
     from domain_tokens.training.stage import run_stage
 
-    run_stage("sft_gsm8k", GSM8K_SFT_RESULTS, gsm8k_conversation, args, say=print)
+    run_stage("sft_gsm8k", GSM8K_SFT_RESULTS, gsm8k_conversation, args, say=say)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,8 @@ from domain_tokens.data.splits import evaluation_questions, split_training_rows
 from domain_tokens.inject import inject_counted
 from domain_tokens.prompt import Message, encode_conversations, labels
 from domain_tokens.runs.errors import InputError, RunError
-from domain_tokens.runs.files import read_json, write_json
+from domain_tokens.runs.files import read_json, user_path, write_json
+from domain_tokens.runs.folders import wait_for_lock
 from domain_tokens.runs.recipes import DataConfig
 
 _ABOUT = "about.json"  # written last
@@ -109,7 +110,7 @@ def prepare_training_data(
     folder = cache_folder() / _fingerprint(rows, config, seed, convert, tokenizer, inject_facts, asked)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{folder}.lock"):
+        with wait_for_lock(f"{folder}.lock", "prepares the same rows"):
             found = _read(folder)
             if found is None:
                 _remove_unused(folder.parent)
@@ -157,7 +158,7 @@ def cut_warning(prepared: Prepared, max_length: int, context: int) -> str | None
 
 def cache_folder() -> Path:
     """Return a folder beside the libraries' own caches, which HF_HOME moves for people with little room at home."""
-    return Path(os.environ.get("HF_HOME") or "~/.cache/huggingface").expanduser() / "domain_tokens"
+    return Path(user_path(os.environ.get("HF_HOME") or "~/.cache/huggingface")) / "domain_tokens"
 
 
 def _fingerprint(

@@ -1,5 +1,6 @@
 """The command line that all scripts share: their parser, and how a command ends."""
 
+import _thread
 import argparse
 import errno
 import os
@@ -8,12 +9,13 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from domain_tokens.conditions import CONDITIONS
-from domain_tokens.runs import processes
+from domain_tokens.runs import processes, signals
 from domain_tokens.runs.errors import InputError, RunError, explained, nearest
+from domain_tokens.runs.files import user_path
 from domain_tokens.runs.names import predictions_file, results_file
-from domain_tokens.runs.signals import continuing_command, terminate_like_interrupt
 from domain_tokens.runs.terminal import shown_text
 
 SEED_RANGE = range(2**32)  # what torch, numpy and transformers all take
@@ -35,6 +37,10 @@ class CommandParser(argparse.ArgumentParser):
         )
         self._takes_overrides = False
 
+    def add_path(self, name: str, **settings: Any) -> None:
+        """Add an argument that is a path or a Hub id; ~ is the home folder."""
+        self.add_argument(name, type=user_path, **settings)
+
     def add_condition(self, required: bool = False) -> None:
         meaning = "how facts are written in training text" if required else "for folders that do not say"
         self.add_argument("--condition", required=required, choices=list(CONDITIONS), help=meaning)
@@ -43,6 +49,11 @@ class CommandParser(argparse.ArgumentParser):
         """Add the flags that decide what happens to a run that the output folder already holds."""
         self.add_argument("--resume", action="store_true", help=resume)
         self.add_argument("--overwrite", action="store_true", help=overwrite)
+
+    def add_output_path(self, what: str, **settings: Any) -> None:
+        """Add --output-path for a file, and --overwrite for a file that lies there and is none of this command's."""
+        self.add_path("--output-path", help=what, **settings)
+        self.add_argument("--overwrite", action="store_true", help="replace whatever lies at --output-path")
 
     def add_overrides(self) -> None:
         self._takes_overrides = True
@@ -77,11 +88,11 @@ class CommandParser(argparse.ArgumentParser):
 def sft_parser(docstring: str | None, start_model: str, recipe: str) -> CommandParser:
     """Return the parser of an SFT stage. start_model: what the stage starts from; recipe: path of its YAML."""
     parser = CommandParser(docstring)
-    parser.add_argument("--model-path", required=True, help=f"folder of the {start_model}")
-    parser.add_argument("--output-dir", required=True, help="folder to write the trained model to")
+    parser.add_path("--model-path", required=True, help=f"folder of the {start_model}")
+    parser.add_path("--output-dir", required=True, help="folder to write the trained model to")
     parser.add_condition(required=True)
-    parser.add_argument("--config", required=True, help=f"YAML recipe, see {recipe}")
-    parser.add_argument("--dataset-path", help="Hub id, folder with train.jsonl or Parquet, or one file")
+    parser.add_path("--config", required=True, help=f"YAML recipe, see {recipe}")
+    parser.add_path("--dataset-path", help="Hub id, folder with train.jsonl or Parquet, or one file")
     parser.add_argument("--max-train-samples", type=int, help="train on at most this many rows")
     parser.add_argument("--seed", type=int, help="draws the rows, their order and the dropout")
     parser.add_argument(
@@ -98,10 +109,10 @@ def eval_parser(docstring: str | None, evaluation: str, config: Path, seed: str)
     """Return the parser of an evaluation. config: its own YAML; seed: what the seed does."""
     parser = CommandParser(docstring)
     files = f"{results_file(evaluation)} and {predictions_file(evaluation)}"
-    parser.add_argument("--model-path", required=True, help="folder of the trained model")
-    parser.add_argument("--output-dir", required=True, help=f"gets {files}")
+    parser.add_path("--model-path", required=True, help="folder of the trained model")
+    parser.add_path("--output-dir", required=True, help=f"gets {files}")
     parser.add_condition()
-    parser.add_argument("--config", default=str(config), help=f"YAML (default: eval/configs/{config.name})")
+    parser.add_path("--config", default=str(config), help=f"YAML (default: eval/configs/{config.name})")
     parser.add_argument("--seed", type=int, help=seed)
     parser.add_rerun_flags("ask only what is missing in --output-dir", "replace these results in --output-dir")
     parser.add_overrides()
@@ -114,32 +125,57 @@ def run(main: Callable[[], None], can_resume: bool = False) -> None:
     can_resume: the script takes --resume, so an interrupted run can be continued.
     """
     _open_streams()
-    terminate_like_interrupt()
-    threading.excepthook = _thread_failed
+    signals.interrupt_on_signals()
+    threading.excepthook, sys.unraisablehook = _thread_failed, _cleanup_failed
     try:
+        _check_environment()
         main()
-    except InputError as error:
-        _exit(2, error, is_everywhere=True)
+    except SystemExit:
+        raise
     except BrokenPipeError:  # the reader of the output has gone (`| head`), and nobody is left to tell
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except RunError as error:
-        _exit(1, error)
-    except RuntimeError as error:
-        if processes.count() == 1 or not _is_lost_connection(error):
+    except BaseException as error:
+        code, message, is_everywhere = _ending(error, can_resume)
+        if message is None:
             raise
-        how = f"continue with: {continuing_command()}" if can_resume else "give the command again"
-        _exit(1, f"another process of this run has ended; {how}")
-    except OSError as error:
-        _exit(2 if error.errno == errno.ENAMETOOLONG else 1, explained(error))
-    except KeyboardInterrupt:
-        text = f"interrupted; continue with: {continuing_command()}" if can_resume else "interrupted"
-        _exit(1, text, is_everywhere=True)
+        signals.end_on_signals()
+        for undo in reversed(_UNDO):
+            undo()
+        if processes.is_first_here() or not is_everywhere:
+            sys.stderr.write(f"error: {shown_text(' '.join(message.split()))}\n")
+        sys.exit(code)
 
 
-def _is_lost_connection(error: RuntimeError) -> bool:
+def _ending(error: BaseException, can_resume: bool) -> tuple[int, str | None, bool]:
+    """Return exit code and message (None for a fault of the program), and whether all processes fail alike.
+
+    Where they do, only the first one says so.
+    """
+    if isinstance(error, InputError):
+        return 2, str(error), True
+    if isinstance(error, RunError):
+        return 1, str(error), False
+    if isinstance(error, OSError):
+        return 2 if error.errno == errno.ENAMETOOLONG else 1, explained(error), False
+    is_alone = processes.count() > 1 and (signals.first_had_ended or _is_lost_connection(error))
+    if is_alone or isinstance(error, KeyboardInterrupt) or signals.was_stopped:  # some libraries raise another error
+        what = "another process of this run has ended" if is_alone else "interrupted"
+        how = f"; continue with: {signals.continuing_command()}" if can_resume else ""
+        return 1, what + (how or ("; give the command again" if is_alone else "")), not is_alone
+    return 1, None, False
+
+
+def _check_environment() -> None:
+    """Refuse variables that would be a traceback of some library later."""
+    processes.count(), processes.rank()
+    if home := os.environ.get("HF_HOME"):
+        os.environ["HF_HOME"] = user_path(home)
+
+
+def _is_lost_connection(error: BaseException) -> bool:
     """Return whether torch lost another process: NCCL's errors have a type of their own, gloo's only a text."""
-    return type(error).__name__.startswith("Dist") or "gloo" in str(error)
+    return isinstance(error, RuntimeError) and (type(error).__name__.startswith("Dist") or "gloo" in str(error))
 
 
 def on_failure(undo: Callable[[], None]) -> None:
@@ -162,10 +198,9 @@ def _thread_failed(failure) -> None:
         threading.__excepthook__(failure)
 
 
-def _exit(code: int, message: object, is_everywhere: bool = False) -> None:
-    """Undo, print and exit. is_everywhere: all processes fail alike, so only the first one prints the message."""
-    for undo in reversed(_UNDO):
-        undo()
-    if processes.is_first_here() or not is_everywhere:
-        sys.stderr.write(f"error: {shown_text(' '.join(str(message).split()))}\n")
-    sys.exit(code)
+def _cleanup_failed(failure) -> None:
+    """Interrupt again: Python ignores a Ctrl-C in the midst of cleaning up, and prints a traceback of it."""
+    if issubclass(failure.exc_type, KeyboardInterrupt):
+        threading.Timer(0.01, _thread.interrupt_main).start()
+    else:
+        sys.__unraisablehook__(failure)

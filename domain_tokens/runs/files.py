@@ -9,9 +9,17 @@ from typing import Any
 from domain_tokens.runs.errors import InputError
 
 
+def user_path(path: str) -> str:
+    """Return a path that a user gave, or a Hub id, with ~ as the home folder: the type of flags and keys for paths."""
+    try:
+        return str(Path(path).expanduser()) if path.startswith("~") else path
+    except RuntimeError:
+        raise InputError(f"{path}: there is no such home folder; a file of that name is ./{path}") from None
+
+
 def shown_path(path: str | Path) -> str:
     """Return a path for the record: relative below the working directory, with ~ below the home folder."""
-    path = Path(path).expanduser()
+    path = Path(path)
     if path.is_absolute() and path.is_relative_to(Path.cwd()):
         return str(path.relative_to(Path.cwd()))
     return without_home(str(path))
@@ -25,7 +33,7 @@ def without_home(path: str) -> str:
 
 def shown_source(source: str) -> str:
     """Return a Hub id as it is, a local path as `shown_path` shows it: a relative one with ./, which no Hub id has."""
-    if not Path(source).expanduser().exists():
+    if not Path(source).exists():
         return source
     shown = shown_path(source)
     return shown if shown.startswith((".", "/", "~")) else f"./{shown}"

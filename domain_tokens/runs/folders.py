@@ -2,6 +2,8 @@
 
 import os
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,10 +13,13 @@ from filelock import FileLock, Timeout
 from domain_tokens.runs import processes
 from domain_tokens.runs.command import on_failure
 from domain_tokens.runs.errors import InputError, RunError
-from domain_tokens.runs.files import read_json
+from domain_tokens.runs.files import read_json, write_json
 from domain_tokens.runs.names import COMPARISON, MODEL_FILES, UNFINISHED, predictions_file, results_file
+from domain_tokens.runs.terminal import say
 
 _LOCKS: dict[str, FileLock] = {}  # kept until this process exits
+_HEAD = 2000  # bytes of a page in which its sign stands
+_SILENCE = 2  # seconds of waiting for a lock that need no word
 _PATIENCE = 60  # seconds that a shared disk may take to show a new file to every machine
 
 
@@ -38,7 +43,7 @@ def claim_folder(
     if overwrite and resume:
         raise InputError("--resume and --overwrite contradict each other; give one of them")
     folder = Path(path)
-    if made_from is not None and os.path.realpath(folder) == os.path.realpath(Path(made_from).expanduser()):
+    if made_from is not None and os.path.realpath(folder) == os.path.realpath(made_from):
         raise InputError(f"--output-dir {folder} is the model to start from; choose another folder")
     results, unfinished = folder / results_name, folder / unfinished_name
     complete = results.exists() and not unfinished.exists()  # beside an unfinished run lie results it was to replace
@@ -92,6 +97,29 @@ def lock_run(mark: Path) -> None:
         return
 
 
+def begin_run(mark: Path, settings: Mapping[str, Any]) -> None:
+    """Write the file `mark`, which says that a run has begun, and lock it. RunError if another process holds it."""
+    if mark.exists():
+        lock_run(mark)
+    write_json(mark, settings)
+    lock_run(mark)
+
+
+@contextmanager
+def wait_for_lock(path: str, holder: str) -> Iterator[None]:
+    """Hold an exclusive lock on a file. holder: what another process that has it does, in a word to who waits."""
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=_SILENCE)
+    except Timeout:
+        say(f"waiting for another process that {holder}; end it if it hangs")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def make_folder(folder: Path, flag: str) -> None:
     """Make a folder that will be written to, before any work is done. flag: what named it.
 
@@ -109,8 +137,12 @@ def make_folder(folder: Path, flag: str) -> None:
         raise InputError(f"output {folder} cannot be written ({error.strerror}); choose another {flag}") from None
 
 
-def output_file(path: str) -> Path:
-    """Return the file that --output-path names, its folder made. InputError where it must not be written."""
+def output_file(path: str, sign: str, overwrite: bool) -> Path:
+    """Return the file that --output-path names, its folder made. InputError where it must not be written.
+
+    A file that lies there is replaced if it is one of this command's own, or with `overwrite`. sign: how the command
+    knows its own: a key of its JSON objects, or an element at the beginning of its pages.
+    """
     file = Path(path)
     if file.is_dir():
         raise InputError(f"output {file} is a folder, expected a file such as {file / COMPARISON}")
@@ -118,8 +150,20 @@ def output_file(path: str) -> Path:
         raise InputError(f"output {file} is no file that could be replaced; choose another --output-path")
     if file.name.endswith((results_file(""), predictions_file(""))):
         raise InputError(f"output {file} has the name of a run's results; choose another --output-path")
+    if file.exists() and not overwrite and not _has_sign(file, sign):
+        raise InputError(f"output {file} is not from this command; choose another --output-path, or give --overwrite")
     make_folder(file.parent, "--output-path")
     return file
+
+
+def _has_sign(file: Path, sign: str) -> bool:
+    if sign.startswith("<"):
+        with file.open("rb") as opened:
+            return sign.encode() in opened.read(_HEAD)
+    try:
+        return sign in read_json(file)
+    except InputError:
+        return False
 
 
 def _remove_empty(folders: list[Path]) -> None:

@@ -1,21 +1,47 @@
 """The processes of one command, one per GPU, as `accelerate launch` starts them and torch names them."""
 
 import os
+import re
 from collections.abc import Callable
+
+from domain_tokens.runs.errors import InputError
 
 
 def count() -> int:
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    return _number("WORLD_SIZE", 1)
 
 
 def rank() -> int:
     """Return the number of this process; 0 is the main one, which speaks and writes."""
-    return int(os.environ.get("RANK", "0"))
+    return _number("RANK", 0)
+
+
+def _number(name: str, default: int) -> int:
+    text = os.environ.get(name, str(default))
+    if not re.fullmatch("[0-9]{1,6}", text):
+        raise InputError(f"{name} is {text!r}, expected a number; unset it, accelerate launch sets it itself")
+    return int(text)
 
 
 def is_first_here() -> bool:
-    """Return whether this is the first process of its machine, which reports what all of them find wrong."""
-    return os.environ.get("LOCAL_RANK", "0") == "0"
+    """Return whether this is the first process of its machine, which reports what all of them find wrong.
+
+    A variable that is left over from somewhere makes no several processes of one.
+    """
+    several = os.environ.get("WORLD_SIZE", "1")
+    return os.environ.get("LOCAL_RANK", "0") == "0" or several == "1" or not several.isdigit()
+
+
+def first_has_ended() -> bool:
+    """Return whether the first process of this machine, started beside this one, has ended."""
+    import psutil
+
+    try:
+        beside = psutil.Process(os.getppid()).children()
+        alive = [process for process in beside if process.status() != psutil.STATUS_ZOMBIE]
+        return all(process.environ().get("LOCAL_RANK") != "0" for process in alive)
+    except psutil.Error:  # it ended while it was asked
+        return True
 
 
 def are_sharding() -> bool:

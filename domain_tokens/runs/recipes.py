@@ -6,13 +6,13 @@ Checks are strict: no text for a number, no unknown key. A default stands only f
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, create_model
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, create_model
 from pydantic_core import PydanticCustomError
 
 from domain_tokens.conditions import CONDITIONS
 from domain_tokens.prompt import LOSS_ON
 from domain_tokens.runs.command import SEED_RANGE
-from domain_tokens.runs.files import without_home
+from domain_tokens.runs.files import user_path, without_home
 from domain_tokens.runs.names import SFT_STAGES
 from domain_tokens.runs.trainer_fields import checked_trainer
 
@@ -20,11 +20,10 @@ STAGES = ("pretrained", *SFT_STAGES)
 _HUB_NAME = re.compile(r"\A(?!.*(?:--|\.\.|\.git\Z))[A-Za-z0-9_](?:[\w.-]{0,94}[A-Za-z0-9_])?\Z")
 
 
-def _as_recorded(path: str) -> str:
-    """Return a path for a recipe, which is saved and published: the home folder tells a name."""
+def _check_path(path: str) -> str:
     if not path:
         raise PydanticCustomError("path", "a path or a Hub id")
-    return without_home(path)
+    return user_path(path)
 
 
 def _check_model_name(name: str) -> str:
@@ -34,7 +33,8 @@ def _check_model_name(name: str) -> str:
 
 
 Seed = Annotated[int, Field(ge=0, lt=SEED_RANGE.stop, description=f"0 to {SEED_RANGE[-1]}")]
-UserPath = Annotated[str, AfterValidator(_as_recorded)]
+# A recipe is saved and published, and the home folder tells a name.
+UserPath = Annotated[str, AfterValidator(_check_path), PlainSerializer(without_home)]
 
 
 class Recipe(BaseModel):

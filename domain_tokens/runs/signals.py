@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first asks a run to stop where it can be continued, the second stops it at once."""
+"""Ctrl-C, SIGTERM and SIGHUP: the first asks a run to stop where it can be continued, the second stops it at once."""
 
 import os
 import shlex
@@ -11,9 +11,10 @@ from types import FrameType
 
 from domain_tokens.runs import processes
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _has_begun = False
 _SAME = 1.0  # seconds within which two signals are one request: a launcher passes on what the terminal sends to all
+was_stopped = False  # whether a signal has come
+first_had_ended = False  # whether it came because the first of several processes had ended
 
 
 class StopRequest:
@@ -24,7 +25,7 @@ class StopRequest:
         self._say = say
 
     def __enter__(self) -> "StopRequest":
-        self._former = {number: signal.signal(number, self._receive) for number in _SIGNALS}
+        self._former = {number: signal.signal(number, self._receive) for number in _handled()}
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -32,6 +33,7 @@ class StopRequest:
             signal.signal(number, handler)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
+        _take_note(number)
         if self.is_made:
             if time.monotonic() > self._made_at + _SAME:
                 raise KeyboardInterrupt
@@ -40,9 +42,44 @@ class StopRequest:
         self._say("stopping after this step, with a checkpoint; once more stops at once")
 
 
-def terminate_like_interrupt() -> None:
-    """Answer SIGTERM, which a scheduler sends, as Ctrl-C is answered."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+def interrupt_on_signals() -> None:
+    """Answer SIGTERM, which a scheduler sends, and SIGHUP, which a closed terminal sends, as Ctrl-C is answered."""
+    for number in _handled():
+        if signal.getsignal(number) != signal.SIG_IGN:  # Ctrl-C is not for what a shell runs in the background
+            signal.signal(number, _interrupt)
+
+
+def end_on_signals() -> None:
+    """Let the next signal end a command that is ending already, without a word."""
+    for number in _handled():
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    _take_note(number)
+    raise KeyboardInterrupt
+
+
+def _handled() -> list[int]:
+    """Return the signals that stop a run; SIGHUP is none on Windows, nor where nohup has it ignored."""
+    hangup = getattr(signal, "SIGHUP", None)
+    is_heeded = hangup is not None and signal.getsignal(hangup) != signal.SIG_IGN
+    return [signal.SIGINT, signal.SIGTERM, *([hangup] if is_heeded else [])]
+
+
+def _take_note(number: int) -> None:
+    global was_stopped, first_had_ended
+    was_stopped = True
+    if number == signal.SIGTERM and not processes.is_first_here():
+        first_had_ended = processes.first_has_ended()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            os.write(stream.fileno(), b"")
+        except ValueError:  # not a file
+            continue
+        except OSError:  # a closed terminal; what is printed from now on must not end the run
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def run_has_begun() -> None:

@@ -1,7 +1,9 @@
 """Plain text for terminals: aligned tables, readable sizes, and nothing that a terminal would obey."""
 
 import re
+import sys
 from collections.abc import Collection, Sequence
+from typing import TextIO
 
 # What a terminal would obey instead of showing: control characters and changes of the writing direction.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
@@ -10,6 +12,11 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2
 def shown_text(text: str) -> str:
     """Return text of a model, a dataset or a file for a terminal: control characters as Python spells them."""
     return _CONTROL.sub(lambda match: ascii(match[0])[1:-1], text)
+
+
+def say(text: str = "", stream: TextIO | None = None) -> None:
+    """Print a line on stdout, or on another stream, and at once: what others wrote is shown and never obeyed."""
+    print(shown_text(text), file=stream or sys.stdout, flush=True)
 
 
 def aligned(cells: Sequence[tuple[str, ...]], left: Collection[int]) -> str:

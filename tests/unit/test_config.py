@@ -64,6 +64,24 @@ def test_the_resolved_config_marks_overrides_and_loads_again(tmp_path):
     assert yaml.safe_load(text)["trainer"]["save_strategy"] == "no"
 
 
+def test_a_home_folder_is_found_for_every_path_of_a_config_and_recorded_as_it_was(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/of-nobody")
+    loaded = load_config(GSM8K, SftConfig, ["dataset=~/d", "decontaminate_against=~/e"], {})
+    assert (loaded.config.data.dataset, loaded.config.data.decontaminate_against) == (
+        "/home/of-nobody/d", "/home/of-nobody/e",
+    )  # fmt: skip
+    data = loaded.as_dict()["data"]
+    assert (data["dataset"], data["decontaminate_against"]) == ("~/d", "~/e")
+    assert "  dataset: ~/d  # override\n" in loaded.as_yaml()
+    path = tmp_path / "experiment.yaml"
+    path.write_text((ROOT / "scripts/configs/toy.yaml").read_text().replace("outputs/toy", "~/toy"))
+    experiment = load_config(path, ExperimentConfig).config
+    paths = [experiment.output_root, experiment.base.models.baseline, experiment.sft_tulu.dataset]
+    assert paths == ["/home/of-nobody/toy", "/home/of-nobody/toy/hf_baseline", "/home/of-nobody/toy/data/tulu"]
+    with pytest.raises(InputError, match=f"config {GSM8K}: ~nobody-here/d: there is no such home folder"):
+        load_config(GSM8K, SftConfig, ["dataset=~nobody-here/d"])
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
