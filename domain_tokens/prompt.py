@@ -9,9 +9,10 @@ Training, evaluation and the chat template that travels with a model all come fr
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
+if TYPE_CHECKING:  # numpy takes long to import, and no command line needs it
+    import numpy as np
 
 Message = dict[str, str]  # {"role": "system" | "user" | "assistant", "content": text}
 ROLES = ("system", "user", "assistant")
@@ -98,6 +99,8 @@ def encode_conversations(
     The flags come from the character spans of the pieces. Searching for the padding id instead would take the loss off
     end-of-text where the two share an id (GPT-2), and the model would never learn to stop.
     """
+    import numpy as np
+
     rendered = [render(messages, tokenizer.eos_token, loss_on) for messages in conversations]
     texts = ["".join(piece.text for piece in pieces) for pieces in rendered]
     # verbose: no warning about rows longer than the model's context, which are cut below
@@ -147,8 +150,10 @@ def _any_of(texts: Iterable[str]) -> re.Pattern[str]:
     return re.compile("|".join(map(re.escape, sorted(texts, key=len, reverse=True))) or r"(?!)")
 
 
-def labels(ids: np.ndarray, trained: np.ndarray) -> np.ndarray:
+def labels(ids: "np.ndarray", trained: "np.ndarray") -> "np.ndarray":
     """Return one label (int32) per token, `IGNORED_LABEL` where untrained, for a causal LM that shifts by itself."""
+    import numpy as np
+
     return np.where(trained, ids, np.int32(IGNORED_LABEL))
 
 
