@@ -1,6 +1,5 @@
 """The command line that all scripts share: their parser, and how a command ends."""
 
-import _thread
 import argparse
 import errno
 import os
@@ -158,7 +157,7 @@ def _ending(error: BaseException, can_resume: bool) -> tuple[int, str | None, bo
         return 1, str(error), False
     if isinstance(error, OSError):
         return 2 if error.errno == errno.ENAMETOOLONG else 1, explained(error), False
-    is_alone = processes.count() > 1 and (signals.first_had_ended or _is_lost_connection(error))
+    is_alone = processes.count() > 1 and (signals.another_had_ended or _is_lost_connection(error))
     if is_alone or isinstance(error, KeyboardInterrupt) or signals.was_stopped:  # some libraries raise another error
         what = "another process of this run has ended" if is_alone else "interrupted"
         how = f"; continue with: {signals.continuing_command()}" if can_resume else ""
@@ -201,6 +200,6 @@ def _thread_failed(failure) -> None:
 def _cleanup_failed(failure) -> None:
     """Interrupt again: Python ignores a Ctrl-C in the midst of cleaning up, and prints a traceback of it."""
     if issubclass(failure.exc_type, KeyboardInterrupt):
-        threading.Timer(0.01, _thread.interrupt_main).start()
+        threading.Timer(0.01, signals.interrupt_main_thread).start()
     else:
         sys.__unraisablehook__(failure)

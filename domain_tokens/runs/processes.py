@@ -32,16 +32,16 @@ def is_first_here() -> bool:
     return os.environ.get("LOCAL_RANK", "0") == "0" or several == "1" or not several.isdigit()
 
 
-def first_has_ended() -> bool:
-    """Return whether the first process of this machine, started beside this one, has ended."""
+def another_has_ended() -> bool:
+    """Return whether a process of this machine that was started beside this one has ended."""
     import psutil
 
     try:
         beside = psutil.Process(os.getppid()).children()
-        alive = [process for process in beside if process.status() != psutil.STATUS_ZOMBIE]
-        return all(process.environ().get("LOCAL_RANK") != "0" for process in alive)
+        alive = [each for each in beside if each.status() != psutil.STATUS_ZOMBIE and "LOCAL_RANK" in each.environ()]
     except psutil.Error:  # it ended while it was asked
         return True
+    return len(alive) < _number("LOCAL_WORLD_SIZE", 1)
 
 
 def are_sharding() -> bool:

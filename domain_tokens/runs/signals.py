@@ -4,6 +4,7 @@ import os
 import shlex
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from domain_tokens.runs import processes
 _has_begun = False
 _SAME = 1.0  # seconds within which two signals are one request: a launcher passes on what the terminal sends to all
 was_stopped = False  # whether a signal has come
-first_had_ended = False  # whether it came because the first of several processes had ended
+another_had_ended = False  # whether it came after another process of the run had ended
 
 
 class StopRequest:
@@ -49,6 +50,11 @@ def interrupt_on_signals() -> None:
             signal.signal(number, _interrupt)
 
 
+def interrupt_main_thread() -> None:
+    """Send Ctrl-C to the main thread, also out of a wait."""
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+
 def end_on_signals() -> None:
     """Let the next signal end a command that is ending already, without a word."""
     for number in _handled():
@@ -69,10 +75,10 @@ def _handled() -> list[int]:
 
 
 def _take_note(number: int) -> None:
-    global was_stopped, first_had_ended
+    global was_stopped, another_had_ended
     was_stopped = True
-    if number == signal.SIGTERM and not processes.is_first_here():
-        first_had_ended = processes.first_has_ended()
+    if number == signal.SIGTERM and processes.count() > 1:  # which a launcher sends to those that are left
+        another_had_ended = processes.another_has_ended()
     for stream in (sys.stdout, sys.stderr):
         try:
             os.write(stream.fileno(), b"")

@@ -1,13 +1,17 @@
 """What is killed, stopped or half-written is continued as if nothing had happened."""
 
 import json
+import os
 import random
 import shutil
 import signal
 import subprocess
 import sys
+import textwrap
+import time
 
 import interruptions
+import pexpect
 import pytest
 import run_arithmetic_probes
 import sft_tulu
@@ -18,7 +22,7 @@ from domain_tokens.evaluation.replies import generate_replies
 from domain_tokens.evaluation.unfinished import UnfinishedAnswers
 from domain_tokens.runs.errors import InputError
 from domain_tokens.runs.folders import lock_run
-from domain_tokens.runs.signals import continuing_command, run_has_begun
+from domain_tokens.runs.signals import StopRequest, continuing_command, run_has_begun
 
 
 def test_training_that_is_killed_ends_bit_for_bit_the_same(toy_base, toy_data, tmp_path):
@@ -35,7 +39,7 @@ def test_an_evaluation_that_is_killed_ends_byte_for_byte_the_same(toy_base, tmp_
     assert compared >= 1
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_run_that_is_asked_to_stop_saves_a_checkpoint_and_says_how_to_go_on(toy_base, toy_data, tmp_path, number):
     arguments = interruptions.training(toy_base["mul_tokens"], toy_data, tmp_path).arguments
     arguments += ["save_strategy=no", "eval_strategy=epoch"]
@@ -62,6 +66,108 @@ def test_a_run_that_is_asked_to_stop_saves_a_checkpoint_and_says_how_to_go_on(to
     assert int(checkpoint.name[11:]) < 40
     interruptions.Command(arguments, tmp_path / "log").finish()
     assert interruptions.trained(output) == interruptions.trained(tmp_path / "whole")
+
+
+def test_a_run_whose_terminal_is_closed_saves_a_checkpoint(toy_base, toy_data, tmp_path):
+    arguments = interruptions.training(toy_base["mul_tokens"], toy_data, tmp_path).arguments
+    arguments += ["save_strategy=no", "eval_strategy=no", "max_steps=1000"]
+    terminal = pexpect.spawn(sys.executable, arguments, cwd=str(ROOT), timeout=120)
+    terminal.expect("step     6")
+    os.close(terminal.child_fd)
+    assert os.waitstatus_to_exitcode(os.waitpid(terminal.pid, 0)[1]) == 1
+    ((checkpoint),) = (tmp_path / "trained").glob("checkpoint-*")
+    assert int(checkpoint.name[11:]) < 1000
+
+
+def test_nohup_keeps_a_run_going():
+    said = []
+    former = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopRequest(said.append) as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stop.is_made
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert stop.is_made
+    finally:
+        signal.signal(signal.SIGHUP, former)
+    assert said == ["stopping after this step, with a checkpoint; once more stops at once"]
+
+
+LOADING = {
+    "before there is a command": "import domain_tokens.runs, time; print('now', flush=True); time.sleep(60)",
+    "in a library that makes another error of it": """
+        def main():
+            try:
+                print('now', flush=True); time.sleep(60)
+            except KeyboardInterrupt:
+                raise ImportError('half of a library')
+    """,
+    "in a clean-up, where Python ignores it": """
+        class Slow:
+            def __del__(self):
+                print('now', flush=True); time.sleep(60)
+        def main():
+            Slow()
+            time.sleep(60)
+    """,
+}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("moment", LOADING)
+def test_ctrl_c_while_libraries_load_is_one_line(moment, number):
+    code = textwrap.dedent(LOADING[moment])
+    if "main" in code:
+        code = f"import time; from domain_tokens.runs.command import run\n{code}\nrun(main)"
+    elif number == signal.SIGTERM:
+        pytest.skip("without a command, SIGTERM ends Python without a word")
+    running = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert running.stdout.readline() == "now\n"
+    running.send_signal(number)
+    assert running.communicate(timeout=30)[1] == "error: interrupted\n"
+
+
+@pytest.mark.parametrize("seconds", [0.7, 2, 5])
+def test_ctrl_c_in_the_first_seconds_of_a_stage_is_one_line(tmp_path, seconds):
+    command = [
+        "sft/sft_tulu.py",
+        "--model-path",
+        "none",
+        "--output-dir",
+        str(tmp_path / "out"),
+        "--condition",
+        "baseline",
+    ]
+    command += ["--config", "sft/configs/tulu.yaml", "max_steps=1"]
+    running = subprocess.Popen([sys.executable, *command], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    time.sleep(seconds)
+    running.send_signal(signal.SIGINT)
+    (line,) = running.communicate(timeout=60)[1].splitlines()
+    assert line.startswith(("error: interrupted", "error: model folder none does not exist"))
+
+
+def test_who_is_left_of_two_processes_says_that_the_other_has_ended():
+    code = (
+        "import time; from domain_tokens.runs.command import run\n"
+        "run(lambda: (print('now', flush=True), time.sleep(60)))"
+    )
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env=os.environ | {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "RANK": rank, "LOCAL_RANK": rank},
+        )
+        for rank in "01"
+    ]  # fmt: skip
+    for process in ranks:
+        assert process.stdout.readline() == "now\n"
+    os.kill(ranks[0].pid, signal.SIGKILL)
+    os.waitid(os.P_PID, ranks[0].pid, os.WEXITED | os.WNOWAIT)
+    ranks[1].send_signal(signal.SIGTERM)  # as a launcher does then
+    said = ranks[1].communicate(timeout=30)[1]
+    assert said == "error: another process of this run has ended; give the command again\n"
+    ranks[0].communicate()
 
 
 def test_a_checkpoint_that_was_never_finished_is_not_loaded(toy_base, toy_data, tmp_path, capsys):
