@@ -8,13 +8,13 @@ import argparse
 from pathlib import Path
 
 from domain_tokens.runs.command import eval_parser, run
+from domain_tokens.runs.names import PROBES_EVAL
 
 CONFIG = Path(__file__).parent / "configs" / "probes.yaml"
-FILES = "arithmetic_results.json and arithmetic_predictions.jsonl"
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    return eval_parser(__doc__, FILES, CONFIG, seed="draws the two-digit products and the sums").parse(argv)
+    return eval_parser(__doc__, PROBES_EVAL, CONFIG, seed="draws the two-digit products and the sums").parse(argv)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -24,7 +24,6 @@ def main(argv: list[str] | None = None) -> None:
     from domain_tokens.evaluation.run import claim_evaluation, evaluation_summary, run_evaluation
     from domain_tokens.runs import processes
     from domain_tokens.runs.config import load_config
-    from domain_tokens.runs.names import PROBES_EVAL
     from domain_tokens.runs.recipes import EvalConfig
 
     say = processes.once(print)

@@ -8,13 +8,13 @@ import argparse
 from pathlib import Path
 
 from domain_tokens.runs.command import eval_parser, run
+from domain_tokens.runs.names import GSM8K_EVAL
 
 CONFIG = Path(__file__).parent / "configs" / "gsm8k.yaml"
-FILES = "gsm8k_results.json and gsm8k_predictions.jsonl"
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = eval_parser(__doc__, FILES, CONFIG, seed="recorded; greedy replies do not depend on it")
+    parser = eval_parser(__doc__, GSM8K_EVAL, CONFIG, seed="recorded; greedy replies do not depend on it")
     parser.add_argument("--dataset-path", help="Hub id, folder with test.jsonl or Parquet, or one file")
     parser.add_argument("--max-samples", type=int, help="ask only the first so many questions")
     return parser.parse(argv)
@@ -29,7 +29,6 @@ def main(argv: list[str] | None = None) -> None:
     from domain_tokens.hub.client import prepare_client
     from domain_tokens.runs import processes
     from domain_tokens.runs.config import load_config
-    from domain_tokens.runs.names import GSM8K_EVAL
     from domain_tokens.runs.recipes import Gsm8kEvalConfig
 
     say = processes.once(print)

@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 from domain_tokens.evaluation.sampling import Sampling
-from domain_tokens.runs.command import CommandParser, run
+from domain_tokens.runs.command import SEED_RANGE, CommandParser, check_seed, run
 from domain_tokens.runs.errors import InputError, nearest
 from domain_tokens.runs.terminal import shown_text
 
@@ -155,7 +155,7 @@ class Chat:
         if was_stopped:  # not in the handler: a second Ctrl-C here gives the turn up and leaves the conversation whole
             stream.end()
         reply = stream.reply()
-        self.seed = (self.seed + 1) % 2**32
+        self.seed = (self.seed + 1) % len(SEED_RANGE)
         turns = [message for message in messages if message["role"] != "system"]
         self.turns = [*turns, {"role": "assistant", "content": reply.text}]
         if is_shown:
@@ -267,8 +267,7 @@ def command(chat: Chat, line: str) -> None:
         note("[greedy]")
     elif name == "/seed":
         seed = number_behind(name, rest, int)
-        if not 0 <= seed < 2**32:
-            raise InputError(f"/seed is {rest[:20]}, expected 0 to {2**32 - 1}")
+        check_seed("/seed", seed)
         chat.seed = seed
         note(f"[seed {seed}]")
     elif name == "/retry":

@@ -231,8 +231,11 @@ def our_trainer(checkpoint, rows, max_length: int, folder: Path, on_gpu: bool, t
     from domain_tokens.training.arguments import make_trainer
     from domain_tokens.training.callbacks import TerminalCallback
 
-    about_rows = DataConfig("benchmark", None, max_length, None, 0)
-    recipe = SftConfig(42, STEP_ROWS, about_rows, tokens, SETTINGS | {"use_cpu": not on_gpu})
+    about_rows = DataConfig(dataset="benchmark", subset=None, max_length=max_length, train_samples=None, val_samples=0)
+    recipe = SftConfig(
+        seed=42, global_batch_size=STEP_ROWS, data=about_rows, micro_batch_tokens=tokens,
+        trainer=SETTINGS | {"use_cpu": not on_gpu},
+    )  # fmt: skip
     trainer = make_trainer(checkpoint, rows, first_rows(rows, 0), recipe, folder)
     trainer.remove_callback(TerminalCallback)
     return trainer

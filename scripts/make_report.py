@@ -8,13 +8,14 @@ import argparse
 from pathlib import Path
 
 from domain_tokens.runs.command import CommandParser, run
+from domain_tokens.runs.names import REPORT
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = CommandParser(__doc__)
     parser.add_argument("experiment", help="folder that the experiment was written to, such as outputs/toy")
     parser.add_argument("--seeds", type=int, nargs="+", help="only these (default: the folder's own run, or all seeds)")
-    parser.add_argument("--output-path", help="HTML file to write (default: report.html in that folder)")
+    parser.add_argument("--output-path", help=f"HTML file to write (default: {REPORT} in that folder)")
     return parser.parse(argv)
 
 
@@ -25,7 +26,6 @@ def main(argv: list[str] | None = None) -> None:
     from domain_tokens.comparison.report.page import render_report
     from domain_tokens.runs.files import write_text
     from domain_tokens.runs.folders import output_file
-    from domain_tokens.runs.names import REPORT
     from domain_tokens.runs.terminal import readable_size
 
     root = Path(args.experiment)

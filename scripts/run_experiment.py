@@ -16,6 +16,7 @@ import runpy
 import shlex
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,6 +27,7 @@ from domain_tokens.runs.names import COMPARISON, REPORT, SFT_STAGES, eval_folder
 
 ROOT = Path(__file__).parent.parent
 TOY_CONFIG = "scripts/configs/toy.yaml"
+EVALUATION_SCRIPTS = {"eval_gsm8k": "eval/run_gsm8k.py", "eval_probes": "eval/run_arithmetic_probes.py"}
 
 
 class Step(NamedTuple):
@@ -70,74 +72,49 @@ def main(argv: list[str] | None = None) -> None:
         print(f"[{number}/{len(steps)}] done in {time.perf_counter() - step_started:.0f} s", flush=True)
     if not args.dry_run:
         print(f"\nEverything in {(time.perf_counter() - started) / 60:.1f} minutes. What was written:")
-        for path in written(experiment, args.seeds):
+        for path in written(Path(experiment.output_root), args.seeds):
             print(f"  {path}")
 
 
 def plan(experiment, seed: int | None, seeds: list[int] | None) -> list[Step]:
-    """The steps in order. Every command can be given by hand."""
+    """Return the steps in order. Every command can be given by hand."""
     root, steps = Path(experiment.output_root), []
+    roots = [seed_folder(root, each) for each in seeds or [None]]
     if experiment.base.source == "toy":
-        steps.append(Step("toy data", ["scripts/make_toy_data.py", "--output-dir", f"{root / 'data'}"]))
-    if seeds is None:
-        steps += _plan_seed(experiment, root, seed)
-    for each in seeds or ():
-        own = _plan_seed(experiment, seed_folder(root, each), each)
-        steps += [Step(f"{step.name}, seed {each}", step.command) for step in own]
-    roots = _roots(experiment, seeds)
-    folders = ["--baseline-dir", *(str(eval_folder(folder, "baseline")) for folder in roots)]
-    folders += ["--mul-tokens-dir", *(str(eval_folder(folder, "mul_tokens")) for folder in roots)]
-    output = ["--output-path", str(root / COMPARISON)]
-    steps.append(Step("comparison", ["scripts/compare_runs.py", *folders, *output]))
-    chosen = [] if seeds is None else ["--seeds", *map(str, seeds)]
-    steps.append(Step("report", ["scripts/make_report.py", str(root), *chosen]))
-    return steps
-
-
-def _plan_seed(experiment, root: Path, seed: int | None) -> list[Step]:
-    """Both conditions through all stages and evaluations, in folders below `root`."""
-    steps = []
-    seeded = [] if seed is None else ["--seed", str(seed)]
+        steps.append(Step("toy data", ["scripts/make_toy_data.py", "--output-dir", str(root / "data")]))
+    for each, own_root in zip(seeds or [seed], roots, strict=True):
+        suffix = f", seed {each}" if seeds else ""
+        for condition in CONDITIONS:
+            own = _plan_condition(experiment, own_root, condition, each)
+            steps += [Step(f"{name}, {condition}{suffix}", command) for name, command in own]
+    compare = ["scripts/compare_runs.py"]
     for condition in CONDITIONS:
-        model = getattr(experiment.base, condition)
-        if experiment.base.source is not None:
-            source = ["--source", experiment.base.source]
-            if experiment.base.source == "toy":
-                source = ["--toy", *seeded]
-                if root != Path(experiment.output_root):  # random weights: each seed draws its own
-                    model = str(root / Path(model).name)
-            flags = ["--condition", condition, "--output-dir", model, "--resume"]
-            steps.append(Step(f"start model, {condition}", ["scripts/prepare_base.py", *source, *flags]))
-        for stage, script in (("sft_tulu", "sft/sft_tulu.py"), ("sft_gsm8k", "sft/sft_gsm8k.py")):
-            folder = str(stage_folder(root, stage, condition))
-            flags = ["--model-path", model, "--output-dir", folder, "--condition", condition, "--resume", *seeded]
-            steps.append(Step(f"{stage}, {condition}", [script, *flags, *_stage_flags(getattr(experiment, stage))]))
-            model = folder
-        evaluations = (("eval_gsm8k", "eval/run_gsm8k.py"), ("eval_probes", "eval/run_arithmetic_probes.py"))
-        for stage, script in evaluations:
-            # Greedy replies need no seed, and the probes must be the same ones for every seed of training.
-            flags = ["--model-path", model, "--output-dir", str(eval_folder(root, condition)), "--resume"]
-            steps.append(Step(f"{stage}, {condition}", [script, *flags, *_stage_flags(getattr(experiment, stage))]))
-    return steps
+        folders = [str(eval_folder(own_root, condition)) for own_root in roots]
+        compare += [f"--{condition.replace('_', '-')}-dir", *folders]
+    steps.append(Step("comparison", [*compare, "--output-path", str(root / COMPARISON)]))
+    chosen = ["--seeds", *map(str, seeds)] if seeds else []
+    return [*steps, Step("report", ["scripts/make_report.py", str(root), *chosen])]
 
 
-def written(experiment, seeds: list[int] | None) -> list[Path]:
-    root = Path(experiment.output_root)
-    folders = [
-        folder
-        for seed_root in _roots(experiment, seeds)
-        for condition in CONDITIONS
-        for folder in (
-            *(stage_folder(seed_root, stage, condition) for stage in SFT_STAGES),
-            eval_folder(seed_root, condition),
-        )
-    ]
-    return [*folders, *sorted(root.glob("comparison*")), root / REPORT]
-
-
-def _roots(experiment, seeds: list[int] | None) -> list[Path]:
-    root = Path(experiment.output_root)
-    return [root] if seeds is None else [seed_folder(root, seed) for seed in seeds]
+def _plan_condition(experiment, root: Path, condition: str, seed: int | None) -> Iterator[Step]:
+    """Yield one condition's stages and evaluations, in folders below `root`."""
+    base, model = experiment.base, getattr(experiment.base.models, condition)
+    seeded = [] if seed is None else ["--seed", str(seed)]
+    if base.source == "toy" and root != Path(experiment.output_root):  # random weights: each seed draws its own
+        model = str(root / Path(model).name)
+    if base.source is not None:
+        source = ["--toy", *seeded] if base.source == "toy" else ["--source", base.source]
+        made = ["--condition", condition, "--output-dir", model, "--resume"]
+        yield Step("start model", ["scripts/prepare_base.py", *source, *made])
+    for stage in SFT_STAGES:
+        folder = str(stage_folder(root, stage, condition))
+        flags = ["--model-path", model, "--output-dir", folder, "--condition", condition, "--resume", *seeded]
+        yield Step(stage, [f"sft/{stage}.py", *flags, *_stage_flags(getattr(experiment, stage))])
+        model = folder
+    for stage, script in EVALUATION_SCRIPTS.items():
+        # Greedy replies need no seed, and the probes must be the same for every seed of training.
+        flags = ["--model-path", model, "--output-dir", str(eval_folder(root, condition)), "--resume"]
+        yield Step(stage, [script, *flags, *_stage_flags(getattr(experiment, stage))])
 
 
 def _stage_flags(stage) -> list[str]:
@@ -145,11 +122,22 @@ def _stage_flags(stage) -> list[str]:
     return ["--config", stage.config, *dataset, *stage.overrides]
 
 
-def _run_script(command: list[str]) -> int:
-    """Run a script in a process of its own, exactly as `python script args` does. Returns its exit code.
+def written(root: Path, seeds: list[int] | None) -> list[Path]:
+    """Return the folders and files of a finished experiment."""
+    folders = [
+        folder
+        for own_root in (seed_folder(root, seed) for seed in seeds or [None])
+        for condition in CONDITIONS
+        for folder in (*(stage_folder(own_root, stage, condition) for stage in SFT_STAGES),
+                       eval_folder(own_root, condition))
+    ]  # fmt: skip
+    return [*folders, *sorted(root.glob("comparison*")), root / REPORT]
 
-    The processes are forked from one that has imported torch and transformers already; a fresh interpreter would
-    spend a dozen seconds on that for every step.
+
+def _run_script(command: list[str]) -> int:
+    """Run a script in a process of its own, exactly as `python script args` does. Return its exit code.
+
+    The processes are forked from one that has already imported torch and transformers, which takes a dozen seconds.
     """
     # Asking how many GPUs there are must not initialise CUDA in the process that is forked.
     os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"

@@ -5,7 +5,7 @@ from pathlib import Path
 from domain_tokens.comparison.formats import EVALUATION_NAMES, STAGE_NAMES, percent
 from domain_tokens.conditions import CONDITIONS
 from domain_tokens.runs import names
-from domain_tokens.runs.schemas import EVALUATION, PROGRESS, TRAINING, read_results
+from domain_tokens.runs.schemas import CheckpointState, EvaluationResults, TrainingResults, read_results
 
 _BEGIN, _END = "<!-- progress of {} -->", "<!-- end of progress -->"
 
@@ -29,13 +29,13 @@ def progress_table(root: Path) -> list[tuple[str, ...]]:
 
 def _stage(folder: Path, results_name: str) -> str:
     if (folder / results_name).is_file():
-        results = read_results(folder / results_name, TRAINING)
+        results = read_results(folder / results_name, TrainingResults)
         if results.get("eval_loss") is None:
             return f"complete: training loss {results['train_loss']:.4f}"
         return f"complete: validation loss {results['eval_loss']:.4f}"
     if not (folder / names.UNFINISHED).is_file():
         return "pending"
-    states = [read_results(path, PROGRESS) for path in folder.glob("checkpoint-*/trainer_state.json")]
+    states = [read_results(path, CheckpointState) for path in folder.glob("checkpoint-*/trainer_state.json")]
     if not states:
         return "running, no checkpoint yet"
     last = max(states, key=lambda state: state["global_step"])
@@ -44,11 +44,11 @@ def _stage(folder: Path, results_name: str) -> str:
 
 def _evaluation(folder: Path, name: str) -> str:
     if (folder / names.EVALUATIONS[name]).is_file():
-        metrics = read_results(folder / names.EVALUATIONS[name], EVALUATION)["metrics"]
+        metrics = read_results(folder / names.EVALUATIONS[name], EvaluationResults)["metrics"]
         return f"complete: {percent(metrics['accuracy'])} of {metrics['total']}"
     if not (folder / names.unfinished_evaluation(name)).is_file():
         return "pending"
-    answered = sum(path.read_bytes().count(b"\n") for path in folder.glob(f"{name}_unfinished-*.jsonl"))
+    answered = sum(path.read_bytes().count(b"\n") for path in folder.glob(names.unfinished_answers(name, "*")))
     return f"running, {answered} answered"
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from domain_tokens.evaluation.questions import PROBE_COUNTS
 from domain_tokens.runs.errors import InputError
-from domain_tokens.runs.names import EVALUATIONS, PROBES_EVAL
-from domain_tokens.runs.schemas import EVALUATION, read_predictions, read_results
+from domain_tokens.runs.names import EVALUATIONS, PROBES_EVAL, predictions_file
+from domain_tokens.runs.schemas import EvaluationResults, read_predictions, read_results
 
 
 @dataclass(frozen=True)
@@ -68,12 +68,12 @@ def data_label(runs: Mapping[str, Runs]) -> str:
 
 
 def _read(folder: Path, name: str, condition: str) -> Evaluation:
-    results = read_results(folder / EVALUATIONS[name], EVALUATION)
+    results = read_results(folder / EVALUATIONS[name], EvaluationResults)
     if results["condition"] != condition:
         raise InputError(
             f"{folder} holds a {results['condition']} evaluation, expected {condition}; check the two folders"
         )
-    path = folder / f"{name}_predictions.jsonl"
+    path = folder / predictions_file(name)
     if not path.is_file():
         raise InputError(f"{path} is missing; run the evaluation again with --overwrite")
     predictions = read_predictions(path)

@@ -17,9 +17,9 @@ from domain_tokens.runs.config import LoadedConfig
 from domain_tokens.runs.errors import InputError
 from domain_tokens.runs.files import json_text, jsonl_text, read_json, read_jsonl, write_files
 from domain_tokens.runs.folders import claim_folder, find_everywhere
-from domain_tokens.runs.names import PROBES_EVAL, unfinished_evaluation
+from domain_tokens.runs.names import PROBES_EVAL, predictions_file, results_file, unfinished_evaluation
 from domain_tokens.runs.provenance import environment
-from domain_tokens.runs.schemas import EVAL_VERSION
+from domain_tokens.runs.schemas import EVAL_VERSION, EvaluationResults
 from domain_tokens.runs.signals import run_has_begun
 
 
@@ -35,7 +35,7 @@ def claim_evaluation(name: str, loaded: LoadedConfig, args) -> tuple[Path, bool,
     if args.condition is not None:
         settings["condition"] = args.condition
     output, complete = claim_folder(
-        args.output_dir, f"{name}_results.json", settings, overwrite=args.overwrite, resume=args.resume,
+        args.output_dir, results_file(name), settings, overwrite=args.overwrite, resume=args.resume,
         unfinished_name=unfinished_evaluation(name),
     )  # fmt: skip
     if complete:
@@ -44,8 +44,8 @@ def claim_evaluation(name: str, loaded: LoadedConfig, args) -> tuple[Path, bool,
 
 
 def _check_complete(output: Path, name: str) -> None:
-    total = read_json(output / f"{name}_results.json").get("metrics", {}).get("total")
-    predictions = output / f"{name}_predictions.jsonl"
+    total = read_json(output / results_file(name)).get("metrics", {}).get("total")
+    predictions = output / predictions_file(name)
     if not predictions.is_file() or len(read_jsonl(predictions)) != total:
         raise InputError(f"{predictions} does not hold the {total} answers of its results; --overwrite asks again")
 
@@ -97,7 +97,7 @@ def run_evaluation(
         answers = {id: row for part in gather_object([answers]) for id, row in part.items()}
         launched.destroy_process_group()
     rows = [answers[question.id] for question in questions]
-    results = {
+    results: EvaluationResults = {
         "evaluation": name,
         "eval_version": EVAL_VERSION,
         "condition": checkpoint.condition,
@@ -116,8 +116,8 @@ def run_evaluation(
     }
     if is_main:
         write_files({
-            output / f"{name}_predictions.jsonl": jsonl_text(rows).encode(),
-            output / f"{name}_results.json": json_text(results).encode(),
+            output / predictions_file(name): jsonl_text(rows).encode(),
+            output / results_file(name): json_text(results).encode(),
         })  # fmt: skip
         kept.remove()
     return results

@@ -11,7 +11,7 @@ from typing import Any
 from domain_tokens.runs import processes
 from domain_tokens.runs.files import write_json
 from domain_tokens.runs.folders import lock_run
-from domain_tokens.runs.names import unfinished_evaluation
+from domain_tokens.runs.names import unfinished_answers, unfinished_evaluation
 
 
 class UnfinishedAnswers:
@@ -19,7 +19,7 @@ class UnfinishedAnswers:
 
     def __init__(self, folder: Path, name: str):
         self.folder, self.name = folder, name
-        self.own = folder / f"{name}_unfinished-{processes.rank()}.jsonl"
+        self.own = folder / unfinished_answers(name, processes.rank())
 
     def begin(self, settings: dict[str, Any], resume: bool) -> None:
         """Mark the evaluation as begun; what an earlier one left goes, unless it is to be continued. Main process."""
@@ -66,4 +66,4 @@ class UnfinishedAnswers:
         (self.folder / unfinished_evaluation(self.name)).unlink(missing_ok=True)
 
     def _files(self) -> list[Path]:
-        return sorted(self.folder.glob(f"{self.name}_unfinished-*.jsonl"))
+        return sorted(self.folder.glob(unfinished_answers(self.name, "*")))

@@ -22,8 +22,6 @@ SHARD = re.compile(r"model\.safetensors\.index\.json|model-\d+-of-\d+\.safetenso
 CHECKPOINT_FILE = re.compile(r"checkpoint-\d+/[\w-][\w.-]*")
 CHECKPOINT_NAME = re.compile(r"checkpoint-\d+")
 
-# The results file a stage ends with; a start model has none.
-RESULTS_OF = {"sft_tulu": TULU_RESULTS, "sft_gsm8k": GSM8K_SFT_RESULTS}
 START_STAGES = ("prepare_base", "start")
 
 

@@ -13,12 +13,11 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 
 from domain_tokens.conditions import CONDITIONS
-from domain_tokens.hub.files import RESULTS_OF
 from domain_tokens.models.folder import OpenModel
 from domain_tokens.prompt import prompt_text, question_conversation
 from domain_tokens.runs.errors import InputError
 from domain_tokens.runs.files import read_json
-from domain_tokens.runs.names import GSM8K_EVAL, HUB_ID, PROBES_EVAL, RESOLVED_CONFIG
+from domain_tokens.runs.names import EVALUATIONS, HUB_ID, PROBES_EVAL, RESOLVED_CONFIG, SFT_STAGES, results_file
 from domain_tokens.runs.recipes import RegistryConfig
 
 _GSM8K = "openai/gsm8k"
@@ -46,7 +45,7 @@ def render_model_card(
 def _model_card(checkpoint: OpenModel, folder: Path, repo_id: str, license_id: str, base_model: str | None) -> str:
     name = repo_id.rpartition("/")[2]
     evaluations = find_evaluations(folder, checkpoint.weights)
-    results_name = RESULTS_OF.get(checkpoint.lineage[-1]["stage"])
+    results_name = SFT_STAGES.get(checkpoint.lineage[-1]["stage"])
     stages = [stage for stage in checkpoint.lineage if "dataset" in stage]
     datasets = [stage["dataset"] for stage in stages if HUB_ID.fullmatch(stage["dataset"])]
     data = ModelCardData(
@@ -100,9 +99,9 @@ def find_evaluations(folder: Path, weights: str) -> dict[str, dict[str, Any]]:
     Of several, the one that asked the most questions.
     """
     found = {}
-    for name in (GSM8K_EVAL, PROBES_EVAL):
+    for name in EVALUATIONS:
         places = [folder, *folder.parent.glob("*/"), *folder.resolve().parent.glob("*/")]
-        paths = dict.fromkeys(sorted(place.resolve() / f"{name}_results.json" for place in places))
+        paths = dict.fromkeys(sorted(place.resolve() / results_file(name) for place in places))
         evaluations = [read_json(path) for path in paths if path.is_file()]
         if own := [evaluation for evaluation in evaluations if _is_of(evaluation, folder, weights)]:
             found[name] = max(own, key=lambda evaluation: evaluation["metrics"]["total"])

@@ -8,11 +8,11 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.hf_api import RepoFile
 
 from domain_tokens.hub.client import hub_errors, patiently
-from domain_tokens.hub.files import CARD_NAME, CHECKPOINT_NAME, PUBLISHED_FILES, RESULTS_OF, START_STAGES, is_same
+from domain_tokens.hub.files import CARD_NAME, CHECKPOINT_NAME, PUBLISHED_FILES, START_STAGES, is_same
 from domain_tokens.prompt import CHAT_TEMPLATE
 from domain_tokens.runs.errors import InputError, RunError
 from domain_tokens.runs.files import read_json
-from domain_tokens.runs.names import RECORD_NAME, UNFINISHED
+from domain_tokens.runs.names import RECORD_NAME, SFT_STAGES, UNFINISHED
 
 if TYPE_CHECKING:  # torch comes with it, and listing models needs none
     from domain_tokens.models.folder import OpenModel
@@ -37,10 +37,10 @@ def check_publishable(path: str) -> "OpenModel":
     stage = checkpoint.lineage[-1]["stage"]
     if stage in START_STAGES:
         return checkpoint
-    if stage not in RESULTS_OF:
-        known = ", ".join((*START_STAGES, *RESULTS_OF))
+    if stage not in SFT_STAGES:
+        known = ", ".join((*START_STAGES, *SFT_STAGES))
         raise InputError(f"{path}: {RECORD_NAME} ends with stage {stage!r}, expected one of {known}")
-    results_name = RESULTS_OF[stage]
+    results_name = SFT_STAGES[stage]
     if not (folder / results_name).is_file():
         raise InputError(f"{path} holds no {results_name}, so its {stage} is not finished; finish it with --resume")
     measured = read_json(folder / results_name).get("weights", checkpoint.weights)
@@ -54,7 +54,7 @@ def check_publishable(path: str) -> "OpenModel":
 
 def files_to_publish(checkpoint: "OpenModel", folder: Path, card: str) -> dict[str, Path | bytes]:
     """What goes up, by its path in the repository. The card is made for the Hub and not written to the folder."""
-    others = set(RESULTS_OF.values()) - {RESULTS_OF.get(checkpoint.lineage[-1]["stage"])}  # of an earlier stage
+    others = set(SFT_STAGES.values()) - {SFT_STAGES.get(checkpoint.lineage[-1]["stage"])}  # of an earlier stage
     present = [name for name in PUBLISHED_FILES if name not in others and (folder / name).is_file()]
     return {CARD_NAME: card.encode()} | {name: folder / name for name in present}
 

@@ -21,6 +21,7 @@ from domain_tokens.prompt import CHAT_TEMPLATE
 from domain_tokens.runs.errors import InputError, RunError
 from domain_tokens.runs.files import read_json, shown_path, shown_source, write_json
 from domain_tokens.runs.names import RECORD_NAME
+from domain_tokens.runs.schemas import ModelRecord
 
 # Said when two checkpoints are written within a second; their numbers order them anyway.
 logging.getLogger("transformers.trainer_utils").setLevel(logging.ERROR)
@@ -166,7 +167,8 @@ def save_model(
         shutil.rmtree(temporary, ignore_errors=True)  # of a run that was killed here
         model.save_pretrained(temporary, state_dict=weights)
         tokenizer.save_pretrained(temporary)
-        write_json(temporary / RECORD_NAME, {"condition": condition, "lineage": lineage})
+        record: ModelRecord = {"condition": condition, "lineage": lineage}
+        write_json(temporary / RECORD_NAME, record)
         (folder / RECORD_NAME).unlink(missing_ok=True)
         for file in sorted(temporary.iterdir(), key=lambda file: file.name == RECORD_NAME):  # the record last
             file.replace(folder / file.name)

@@ -1,8 +1,4 @@
-"""The command line that all scripts share: their parser, and how a command ends.
-
-Two kinds of failure end a command with one line on stderr and an exit code: 2 for what the user gave, 1 for what
-happened while running.
-"""
+"""The command line that all scripts share: their parser, and how a command ends."""
 
 import argparse
 import errno
@@ -16,6 +12,7 @@ from pathlib import Path
 from domain_tokens.conditions import CONDITIONS
 from domain_tokens.runs import processes
 from domain_tokens.runs.errors import InputError, RunError, explained, nearest
+from domain_tokens.runs.names import predictions_file, results_file
 from domain_tokens.runs.signals import continuing_command, terminate_like_interrupt
 from domain_tokens.runs.terminal import shown_text
 
@@ -24,16 +21,13 @@ _UNDO: list[Callable[[], None]] = []
 
 
 def check_seed(name: str, seed: int) -> None:
-    """Raise InputError for a seed that a library would not take. name: what the user calls the seed."""
+    """Raise InputError for a seed that a library would refuse. name: what the user calls the seed."""
     if seed not in SEED_RANGE:
         raise InputError(f"{name} is {seed}, expected 0 to {SEED_RANGE[-1]}")
 
 
 class CommandParser(argparse.ArgumentParser):
-    """A parser whose help is the script's docstring, and whose errors are one line each.
-
-    Flags are never abbreviated. An empty value and an impossible seed are refused in the same words everywhere.
-    """
+    """A parser with the script's docstring as its help and one-line errors. Flags are never abbreviated."""
 
     def __init__(self, docstring: str | None):
         super().__init__(
@@ -46,7 +40,7 @@ class CommandParser(argparse.ArgumentParser):
         self.add_argument("--condition", required=required, choices=list(CONDITIONS), help=meaning)
 
     def add_rerun_flags(self, resume: str, overwrite: str) -> None:
-        """Add the two flags that say what to do with a run that the output folder already holds."""
+        """Add the flags that decide what happens to a run that the output folder already holds."""
         self.add_argument("--resume", action="store_true", help=resume)
         self.add_argument("--overwrite", action="store_true", help=overwrite)
 
@@ -69,10 +63,10 @@ class CommandParser(argparse.ArgumentParser):
         raise InputError(f"{message}; {self.prog} --help shows what it takes")
 
     def _check_words(self, words: list[str]) -> None:
-        """Look for misspelt flags before parsing, which would report the right flag as missing instead."""
+        """Refuse misspelt flags before parsing, which would report the right flag as missing instead."""
         known = {"--help", *re.findall(r"--[\w-]+", self.format_usage())}
         for word in words:
-            if re.search("[\ud800-\udfff]", word):  # how Python spells bytes that are no letter
+            if re.search("[\ud800-\udfff]", word):  # how Python spells bytes that are no text
                 self.error(f"{word!a} is not valid UTF-8 text")
         for word in words[: words.index("--")] if "--" in words else words:
             flag = word.partition("=")[0]
@@ -81,7 +75,7 @@ class CommandParser(argparse.ArgumentParser):
 
 
 def sft_parser(docstring: str | None, start_model: str, recipe: str) -> CommandParser:
-    """Return the parser of an SFT stage. start_model: what the stage starts from; recipe: the path of its YAML."""
+    """Return the parser of an SFT stage. start_model: what the stage starts from; recipe: path of its YAML."""
     parser = CommandParser(docstring)
     parser.add_argument("--model-path", required=True, help=f"folder of the {start_model}")
     parser.add_argument("--output-dir", required=True, help="folder to write the trained model to")
@@ -100,9 +94,10 @@ def sft_parser(docstring: str | None, start_model: str, recipe: str) -> CommandP
     return parser
 
 
-def eval_parser(docstring: str | None, files: str, config: Path, seed: str) -> CommandParser:
-    """Return the parser of an evaluation. files: what it writes; config: its own YAML; seed: what the seed does."""
+def eval_parser(docstring: str | None, evaluation: str, config: Path, seed: str) -> CommandParser:
+    """Return the parser of an evaluation. config: its own YAML; seed: what the seed does."""
     parser = CommandParser(docstring)
+    files = f"{results_file(evaluation)} and {predictions_file(evaluation)}"
     parser.add_argument("--model-path", required=True, help="folder of the trained model")
     parser.add_argument("--output-dir", required=True, help=f"gets {files}")
     parser.add_condition()
@@ -114,7 +109,7 @@ def eval_parser(docstring: str | None, files: str, config: Path, seed: str) -> C
 
 
 def run(main: Callable[[], None], can_resume: bool = False) -> None:
-    """Run a script's main and turn its expected failures into one line and an exit code.
+    """Run a script's main and turn expected failures into one line on stderr and an exit code.
 
     can_resume: the script takes --resume, so an interrupted run can be continued.
     """

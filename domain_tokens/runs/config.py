@@ -1,24 +1,27 @@
-"""A YAML file and `key=value` overrides to small frozen dataclasses. Strict: nothing is guessed, nothing ignored.
+"""Load a config: a YAML file, `key=value` overrides and flags, checked against its recipe.
 
-Every value stands in the YAML; there is no second copy of a recipe here. An override names a key in full
+Every value stands in the YAML; there is no second copy here. An override names a key in full
 (`trainer.learning_rate=1e-4`) or by its last part where that is unambiguous (`learning_rate=1e-4`).
 """
 
-import dataclasses
-import math
-import sys
-import types
-import typing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
+from pydantic import BaseModel, ValidationError
 
-from domain_tokens.runs.errors import InputError, nearest
-from domain_tokens.runs.files import shown_path, without_home
-from domain_tokens.runs.recipes import OWNED_TRAINER_FIELDS, short_repr
+from domain_tokens.runs.errors import InputError, nearest, short_repr
+from domain_tokens.runs.files import shown_path
 from domain_tokens.runs.strict_yaml import parse_yaml, read_yaml
+from domain_tokens.runs.trainer_fields import OWNED_TRAINER_FIELDS, trainer_types
+
+# What pydantic's errors of type find missing; an error of range says the field's description.
+_EXPECTED = {
+    "int_type": "int", "float_type": "float", "string_type": "str", "string_unicode": "str", "bool_type": "bool",
+    "list_type": "a list of texts", "dict_type": "a block of names", "model_type": "a block of keys",
+    "finite_number": "a finite number",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -30,10 +33,10 @@ class LoadedConfig:
     overridden: frozenset[str]
 
     def as_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self.config)
+        return self.config.model_dump()
 
     def as_yaml(self) -> str:
-        """The resolved config as YAML that loads again, each overridden value marked."""
+        """Return the resolved config as YAML that loads again, each overridden value marked."""
         lines = [f"# resolved from {shown_path(self.path)}"]
         for key, value in self.as_dict().items():
             if isinstance(value, dict):
@@ -49,150 +52,89 @@ class LoadedConfig:
 
 
 def load_config(
-    path: str | Path, kind: type, overrides: list[str] = (), flags: dict[str, Any] | None = None
+    path: str | Path, kind: type[BaseModel], overrides: list[str] = (), flags: dict[str, Any] | None = None
 ) -> LoadedConfig:
     """Read a YAML file, apply `key=value` overrides and flags (dotted key to value, None = not given), check all."""
     values = read_yaml(Path(path))
     known = _known_keys(kind)
-    overridden = {}
-    for override in overrides:
-        key, separator, text = override.partition("=")
-        if not separator or not key:
-            raise InputError(f"override {short_repr(override)} is not key=value, expected something like seed=16")
-        try:
-            overridden[_full_key(key, known)] = parse_yaml(text)
-        except yaml.YAMLError:
-            raise InputError(
-                f"override {short_repr(override)}: {short_repr(text)} is not a YAML value; put it into quotes"
-            ) from None
+    overridden = dict(_override(text, known) for text in overrides)
     overridden |= {key: value for key, value in (flags or {}).items() if value is not None}
     for key, value in overridden.items():
-        _set(values, key, value)
-    for block in (values, values.get("data")):  # a recipe is saved and published, and the home folder tells a name
-        for key in ("dataset", "decontaminate_against"):
-            if isinstance(block, dict) and isinstance(block.get(key), str):
-                block[key] = without_home(block[key])
-    config = _build(kind, values, str(path), "")
-    return LoadedConfig(config, str(path), frozenset(overridden))
-
-
-def _known_keys(kind: type) -> dict[str, set[str]]:
-    """Last part of each key to the full keys that end in it."""
-    known: dict[str, set[str]] = {}
-    for item in dataclasses.fields(kind):
-        if dataclasses.is_dataclass(item.type):
-            for inner in dataclasses.fields(item.type):
-                known.setdefault(inner.name, set()).add(f"{item.name}.{inner.name}")
-        elif item.name == "trainer":
-            for name in set(_trainer_types()) - set(OWNED_TRAINER_FIELDS):
-                known.setdefault(name, set()).add(f"trainer.{name}")
-        else:
-            known.setdefault(item.name, set()).add(item.name)
-    return known
-
-
-def _full_key(key: str, known: dict[str, set[str]]) -> str:
-    full = known.get(key.rpartition(".")[2], set())
-    if key in full:
-        return key
-    if "." not in key and len(full) == 1:
-        return next(iter(full))
-    if "." not in key and full:
-        raise InputError(f"override {key!r} is ambiguous: {', '.join(sorted(full))}; give one of them")
-    if owner := OWNED_TRAINER_FIELDS.get(key.removeprefix("trainer.")):
-        raise InputError(f"override {key!r} is not a key of this config: it is decided by {owner}; leave it out")
-    everything = {name for names in known.values() for name in names} | set(known)
-    remedy = nearest(key, everything) or "; its file shows those it has"
-    raise InputError(f"override {key!r} is not a key of this config{remedy}")
-
-
-def _set(values: dict[str, Any], key: str, value: Any) -> None:
-    outer, _, inner = key.rpartition(".")
-    if not outer:
-        values[key] = value
-        return
-    block = values.setdefault(outer, {})
-    if isinstance(block, dict):  # otherwise _build names the block as the culprit
-        block[inner] = value
-
-
-def _build(kind: type, values: Any, path: str, prefix: str) -> Any:
-    if not isinstance(values, dict):
-        raise InputError(f"config {path}: {prefix.rstrip('.')} is {short_repr(values)}, expected a block of keys")
-    fields = {item.name: item for item in dataclasses.fields(kind)}
-    for key in values:
-        if key not in fields:
-            remedy = nearest(str(key), fields) or f"; known are {', '.join(fields)}"
-            raise InputError(f"config {path}: unknown key {prefix}{key}{remedy}")
-    required = [
-        name for name, item in fields.items()
-        if item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
-    ]  # fmt: skip
-    if missing := [name for name in required if name not in values]:
-        raise InputError(f"config {path}: missing key {prefix}{missing[0]}; add it")
-    built = {}
-    for key, value in values.items():
-        expected = fields[key].type
-        if dataclasses.is_dataclass(expected):
-            built[key] = _build(expected, value, path, f"{prefix}{key}.")
-        elif typing.get_origin(expected) is dict and dataclasses.is_dataclass(inner := typing.get_args(expected)[1]):
-            if not isinstance(value, dict):
-                raise InputError(f"config {path}: {prefix}{key} is {short_repr(value)}, expected a block of names")
-            for name in value:
-                if not isinstance(name, str):
-                    raise InputError(f"config {path}: {prefix}{key} has the name {name!r}, expected text")
-            built[key] = {name: _build(inner, block, path, f"{prefix}{key}.{name}.") for name, block in value.items()}
-        elif key == "trainer":
-            built[key] = _checked_trainer(value, path)
-        else:
-            built[key] = _typed(value, expected, f"config {path}: {prefix}{key}")
+        outer, _, inner = key.rpartition(".")
+        block = values.setdefault(outer, {}) if outer else values
+        if isinstance(block, dict):  # otherwise the recipe refuses the block
+            block[inner] = value
     try:
-        return kind(**built)
+        return LoadedConfig(kind.model_validate(values), str(path), frozenset(overridden))
+    except ValidationError as error:
+        raise InputError(f"config {path}: {_complaint(error, kind)}") from None
     except InputError as error:
         raise InputError(f"config {path}: {error}") from None
 
 
-def _checked_trainer(values: Any, path: str) -> dict[str, Any]:
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
+def _known_keys(kind: type[BaseModel]) -> set[str]:
+    """Return the dotted keys that an override may name."""
+    keys = set()
+    for name, field in kind.model_fields.items():
+        if name == "trainer":
+            keys |= {f"trainer.{inner}" for inner in set(trainer_types()) - set(OWNED_TRAINER_FIELDS)}
+        elif _is_block(field.annotation):
+            keys |= {f"{name}.{inner}" for inner in field.annotation.model_fields}
+        else:
+            keys.add(name)
+    return keys
+
+
+def _override(text: str, known: set[str]) -> tuple[str, Any]:
+    """Return the full key and the value of an override such as `learning_rate=1e-4`."""
+    key, separator, value = text.partition("=")
+    if not separator or not key:
+        raise InputError(f"override {short_repr(text)} is not key=value, expected something like seed=16")
+    full = [key] if key in known else sorted(name for name in known if name.endswith(f".{key}"))
+    if len(full) > 1:
+        raise InputError(f"override {key!r} is ambiguous: {', '.join(full)}; give one of them")
+    if not full:
+        if owner := OWNED_TRAINER_FIELDS.get(key.removeprefix("trainer.")):
+            raise InputError(f"override {key!r} is not a key of this config: it is decided by {owner}; leave it out")
+        remedy = nearest(key, known | {name.rpartition(".")[2] for name in known}) or "; its file shows those it has"
+        raise InputError(f"override {key!r} is not a key of this config{remedy}")
+    try:
+        return full[0], parse_yaml(value)
+    except yaml.YAMLError:
         raise InputError(
-            f"config {path}: trainer is {short_repr(values)}, expected a block of TrainingArguments fields"
-        )
-    known = _trainer_types()
-    for key in values:
-        if key in OWNED_TRAINER_FIELDS:
-            raise InputError(
-                f"config {path}: trainer.{key} cannot be set: it is decided by {OWNED_TRAINER_FIELDS[key]}; "
-                "leave it out"
-            )
-        if key not in known:
-            remedy = nearest(str(key), known) or "; leave it out"
-            raise InputError(f"config {path}: trainer.{key} is no field of TrainingArguments{remedy}")
-    return {key: _typed(value, known[key], f"config {path}: trainer.{key}") for key, value in values.items()}
+            f"override {short_repr(text)}: {short_repr(value)} is not a YAML value; put it into quotes"
+        ) from None
 
 
-def _trainer_types() -> dict[str, Any]:
-    from transformers import TrainingArguments  # seconds to import, and only the SFT stages need it
+def _complaint(error: ValidationError, kind: type[BaseModel]) -> str:
+    """Return what is wrong first: an unknown key, which is why another one is missing, a missing key, a value."""
+    order = {"extra_forbidden": 0, "invalid_key": 0, "missing": 1}
+    first = min(error.errors(), key=lambda each: order.get(each["type"], 2))
+    *outer, key = map(str, first["loc"])
+    where = ".".join([*outer, key])
+    if first["type"] in ("extra_forbidden", "invalid_key"):
+        fields = _annotation(kind, outer).model_fields
+        return f"unknown key {where}" + (nearest(key, fields) or f"; known are {', '.join(fields)}")
+    if first["type"] == "missing":
+        return f"missing key {where}; add it"
+    if key == "[key]":
+        expected = first["msg"] if first["type"] == "name" else "text"
+        return f"{'.'.join(outer[:-1])} has the name {short_repr(first['input'])}, expected {expected}"
+    if first["type"] == "literal_error":
+        expected = first["ctx"]["expected"].replace(", ", " or ").replace("'", "")
+    elif expected := _EXPECTED.get(first["type"]):
+        expected += " or null" if type(None) in get_args(_annotation(kind, [*outer, key])) else ""
+    else:
+        expected = _annotation(kind, outer).model_fields[key].description or first["msg"]
+    return f"{where} is {short_repr(first['input'])}, expected {expected}"
 
-    hints = typing.get_type_hints(TrainingArguments)
-    return {item.name: hints[item.name] for item in dataclasses.fields(TrainingArguments) if item.init}
+
+def _annotation(kind: Any, path: list[str]) -> Any:
+    """Return the type at a place in a recipe."""
+    for key in path:
+        kind = kind.model_fields[key].annotation if _is_block(kind) else get_args(kind)[-1]
+    return kind
 
 
-def _typed(value: Any, expected: Any, where: str) -> Any:
-    """The value if it has the expected type; whole numbers pass for floats. Richer types are left to their owner."""
-    if expected == list[str]:
-        if isinstance(value, list) and all(isinstance(item, str) for item in value):
-            return value
-        raise InputError(f"{where} is {short_repr(value)}, expected a list of texts")
-    options = typing.get_args(expected) if isinstance(expected, types.UnionType) else (expected,)
-    if not all(option in (int, float, str, bool, types.NoneType) for option in options):
-        return value
-    if type(value) is float and float in options and not math.isfinite(value):
-        raise InputError(f"{where} is {short_repr(value)}, expected a finite number")
-    if type(value) in options:
-        return value
-    if type(value) is int and float in options and abs(value) <= sys.float_info.max:
-        return float(value)
-    names = " or ".join("null" if option is types.NoneType else option.__name__ for option in options)
-    raise InputError(f"{where} is {short_repr(value)}, expected {names}")
+def _is_block(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)

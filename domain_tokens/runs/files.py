@@ -1,12 +1,8 @@
-"""What every run writes down: one schema for training, one for evaluation, and where the numbers come from.
-
-Files appear whole or not at all: each is written under a temporary name and renamed, the results file last, so a
-folder with its results file is complete.
-"""
+"""Files that appear whole or not at all, JSON in and out, and paths as results show them."""
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +10,7 @@ from domain_tokens.runs.errors import InputError
 
 
 def shown_path(path: str | Path) -> str:
-    """A path for the record: relative below the working directory, below home with ~, so nobody's name is told."""
+    """Return a path for the record: relative below the working directory, with ~ below the home folder."""
     path = Path(path).expanduser()
     if path.is_absolute() and path.is_relative_to(Path.cwd()):
         return str(path.relative_to(Path.cwd()))
@@ -22,32 +18,32 @@ def shown_path(path: str | Path) -> str:
 
 
 def without_home(path: str) -> str:
-    """A path below the home folder with ~, anything else as it is."""
+    """Return a path below the home folder with ~, so that it tells nobody's name; anything else as it is."""
     home = Path.home()
     return str(Path("~") / Path(path).relative_to(home)) if Path(path).is_relative_to(home) else path
 
 
 def shown_source(source: str) -> str:
-    """A Hub id as it stands, a local path as `shown_path` shows it: a relative one with ./, which no Hub id has."""
+    """Return a Hub id as it is, a local path as `shown_path` shows it: a relative one with ./, which no Hub id has."""
     if not Path(source).expanduser().exists():
         return source
     shown = shown_path(source)
     return shown if shown.startswith((".", "/", "~")) else f"./{shown}"
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
     write_text(path, json_text(value))
 
 
-def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     write_text(path, jsonl_text(rows))
 
 
-def json_text(value: Any) -> str:
+def json_text(value: Mapping[str, Any]) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
-def jsonl_text(rows: Iterable[dict[str, Any]]) -> str:
+def jsonl_text(rows: Iterable[Mapping[str, Any]]) -> str:
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
@@ -55,10 +51,10 @@ def write_text(path: Path, text: str) -> None:
     write_files({path: text.encode()})
 
 
-def write_files(files: dict[Path, bytes]) -> None:
+def write_files(files: Mapping[Path, bytes]) -> None:
     """Write files that belong together, or leave the old ones: temporary names, flush to disk, rename.
 
-    The last one stands for the whole: it is away while the others change.
+    The last file marks the set complete: it is removed first and written last.
     """
     temporary = {path: path.with_name(f".{path.name}.writing") for path in files}
     try:
@@ -81,6 +77,7 @@ def write_files(files: dict[Path, bytes]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
+    """Return the object that a JSON file holds. Raises InputError for anything else."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:  # ValueError also for a number of thousands of digits
@@ -90,7 +87,8 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def read_jsonl(path: Path) -> list[dict[str, Any]]:
+def read_jsonl(path: Path) -> list[Any]:
+    """Return one value a line. Raises InputError for a line that is no JSON."""
     try:
         with path.open(encoding="utf-8") as file:
             return [json.loads(line) for line in file]

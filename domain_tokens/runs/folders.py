@@ -1,24 +1,21 @@
-"""What every run writes down: one schema for training, one for evaluation, and where the numbers come from.
-
-Files appear whole or not at all: each is written under a temporary name and renamed, the results file last, so a
-folder with its results file is complete.
-"""
+"""The folders that runs write to: claimed by one run, locked by one process, left as they were by a failure."""
 
 import os
-import sys
 import time
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from domain_tokens.runs import processes
 from domain_tokens.runs.command import on_failure
 from domain_tokens.runs.errors import InputError, RunError
 from domain_tokens.runs.files import read_json
-from domain_tokens.runs.names import MODEL_FILES, UNFINISHED
+from domain_tokens.runs.names import COMPARISON, MODEL_FILES, UNFINISHED, predictions_file, results_file
 
-_HELD: dict[str, int] = {}  # open files, whose locks last as long as this process
-_PATIENCE = 60  # seconds that a disk of several machines may take to show all of them what one has written
+_LOCKS: dict[str, FileLock] = {}  # kept until this process exits
+_PATIENCE = 60  # seconds that a shared disk may take to show a new file to every machine
 
 
 def claim_folder(
@@ -32,11 +29,11 @@ def claim_folder(
     holds_model: bool = False,
     made_from: str | None = None,
 ) -> tuple[Path, bool]:
-    """Make the folder a run writes to. Returns it and whether it already holds this very run, complete.
+    """Make the folder a run writes to. Return it and whether it already holds this very run, complete.
 
     A folder that holds a run, complete or interrupted, is refused unless `overwrite` gives it up, or `resume` finds
     that it was made with the same settings. A run that writes a model (`holds_model`) is refused a folder with any
-    other model too, and always the one it is made from.
+    other model too, and always the folder it is made from.
     """
     if overwrite and resume:
         raise InputError("--resume and --overwrite contradict each other; give one of them")
@@ -44,29 +41,28 @@ def claim_folder(
     if made_from is not None and os.path.realpath(folder) == os.path.realpath(Path(made_from).expanduser()):
         raise InputError(f"--output-dir {folder} is the model to start from; choose another folder")
     results, unfinished = folder / results_name, folder / unfinished_name
-    if not overwrite:
-        if results.exists() or unfinished.exists():
-            # Results beside an unfinished run are those that it was to replace.
-            complete = not unfinished.exists()
-            if not resume:
-                if complete:
-                    raise InputError(f"{folder} already holds {results_name}; --overwrite replaces it")
-                raise InputError(f"{folder} holds an interrupted run; --resume continues it, --overwrite replaces it")
+    complete = results.exists() and not unfinished.exists()  # beside an unfinished run lie results it was to replace
+    if complete or unfinished.exists():
+        if resume:
             _check_same(folder, read_json(results if complete else unfinished), settings)
-            if complete:
-                return folder, True
-        elif holds_model and (other := [name for name in MODEL_FILES if (folder / name).exists()]):
-            raise InputError(
-                f"{folder} holds another model ({other[0]}); choose another folder, or --overwrite replaces it"
-            )
-    make_folder(folder, "--output-dir")
-    return folder, False
+        elif not overwrite and complete:
+            raise InputError(f"{folder} already holds {results_name}; --overwrite replaces it")
+        elif not overwrite:
+            raise InputError(f"{folder} holds an interrupted run; --resume continues it, --overwrite replaces it")
+    elif not overwrite and holds_model and (other := [name for name in MODEL_FILES if (folder / name).exists()]):
+        raise InputError(
+            f"{folder} holds another model ({other[0]}); choose another folder, or --overwrite replaces it"
+        )
+    is_done = resume and complete
+    if not is_done:
+        make_folder(folder, "--output-dir")
+    return folder, is_done
 
 
 def find_everywhere(file: Path) -> None:
     """Wait until every process has found a file that the main one wrote. InputError, in all, where one does not.
 
-    Without it a machine with a disk of its own would go on from other checkpoints and answers than the rest.
+    Without this check a machine with a disk of its own would continue from other checkpoints and answers.
     """
     if processes.count() == 1:
         return
@@ -80,33 +76,26 @@ def find_everywhere(file: Path) -> None:
 
 
 def lock_run(mark: Path) -> None:
-    """Be the only process, until it ends, that writes what an existing `mark` stands for. RunError if another does.
+    """Hold an exclusive lock on the file `mark` until this process exits. RunError if another process holds it.
 
     A killed launcher leaves its processes behind, and they go on writing.
     """
-    if sys.platform == "win32":
-        return
-    import fcntl  # no such module on Windows
-
     place = os.path.realpath(mark)
-    if place in _HELD:
-        os.close(_HELD.pop(place))
-    _HELD[place] = file = os.open(mark, os.O_RDONLY)
+    if place in _LOCKS:
+        _LOCKS[place].release()  # of a mark that was written again since
+    _LOCKS[place] = FileLock(mark, timeout=0, fallback_to_soft=False)
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        is_free = mark.exists() and mark.stat().st_ino == os.fstat(file).st_ino
-    except BlockingIOError:
-        is_free = False
+        _LOCKS[place].acquire()
+    except Timeout:
+        raise RunError(f"{mark.parent} is being written by another process; wait for it, or end it") from None
     except OSError:  # a disk without locks
-        is_free = True
-    if not is_free:
-        raise RunError(f"{mark.parent} is being written by another process; wait for it, or end it")
+        return
 
 
 def make_folder(folder: Path, flag: str) -> None:
-    """Make a folder that will be written to, before anything is done for it. flag: what named it.
+    """Make a folder that will be written to, before any work is done. flag: what named it.
 
-    It goes again where the run then fails with nothing in it.
+    A run that then fails with nothing in the folder removes it again.
     """
     if folder.is_file():
         raise InputError(f"output {folder} is a file, expected a folder; choose another {flag}")
@@ -121,13 +110,13 @@ def make_folder(folder: Path, flag: str) -> None:
 
 
 def output_file(path: str) -> Path:
-    """The file that --output-path names, its folder made. InputError where it must not be written."""
+    """Return the file that --output-path names, its folder made. InputError where it must not be written."""
     file = Path(path)
     if file.is_dir():
-        raise InputError(f"output {file} is a folder, expected a file such as {file / 'comparison.json'}")
+        raise InputError(f"output {file} is a folder, expected a file such as {file / COMPARISON}")
     if file.exists() and not file.is_file():
         raise InputError(f"output {file} is no file that could be replaced; choose another --output-path")
-    if file.name.endswith(("_results.json", "_predictions.jsonl")):
+    if file.name.endswith((results_file(""), predictions_file(""))):
         raise InputError(f"output {file} has the name of a run's results; choose another --output-path")
     make_folder(file.parent, "--output-path")
     return file
@@ -142,8 +131,8 @@ def _remove_empty(folders: list[Path]) -> None:
 
 
 def _check_same(folder: Path, made_with: dict[str, Any], settings: dict[str, Any]) -> None:
-    found, wanted = _flat(made_with), _flat(settings)
-    for key, value in wanted.items():
+    found = _flat(made_with)
+    for key, value in _flat(settings).items():
         if found.get(key) != value:
             raise InputError(
                 f"{folder} was made with {key} {found.get(key)!r}, now it is {value!r}; "
@@ -152,12 +141,11 @@ def _check_same(folder: Path, made_with: dict[str, Any], settings: dict[str, Any
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    """{"config": {"seed": 1}} as {"config.seed": 1}."""
+    """Return {"config": {"seed": 1}} as {"config.seed": 1}."""
     if not isinstance(value, dict | list):
         return {prefix: value}
     items = value.items() if isinstance(value, dict) else enumerate(value)
-    return {
-        name: leaf
-        for key, inner in items
-        for name, leaf in _flat(inner, f"{prefix}.{key}" if prefix else str(key)).items()
-    }  # fmt: skip
+    flat: dict[str, Any] = {}
+    for key, inner in items:
+        flat |= _flat(inner, f"{prefix}.{key}" if prefix else str(key))
+    return flat

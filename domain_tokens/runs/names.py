@@ -1,35 +1,49 @@
-"""What every run writes down: one schema for training, one for evaluation, and where the numbers come from.
-
-Files appear whole or not at all: each is written under a temporary name and renamed, the results file last, so a
-folder with its results file is complete.
-"""
+"""Names of the files and folders that commands write, and how names look on the Hub."""
 
 import re
 from pathlib import Path
 
+# A model folder
 RECORD_NAME = "domain_tokens.json"
 TULU_RESULTS, GSM8K_SFT_RESULTS = "tulu_sft_results.json", "sft_results.json"
+SFT_STAGES = {"sft_tulu": TULU_RESULTS, "sft_gsm8k": GSM8K_SFT_RESULTS}  # each with its results file
 RESOLVED_CONFIG = "resolved_config.yaml"
 UNFINISHED = "unfinished_run.json"  # the settings of a run that has not written its results yet
 MODEL_FILES = ("config.json", "model.safetensors", TULU_RESULTS, GSM8K_SFT_RESULTS, RECORD_NAME)
-GSM8K_EVAL, PROBES_EVAL = "gsm8k", "arithmetic"  # {name}_results.json and {name}_predictions.jsonl
+
+# An evaluation folder; several evaluations may share it
+GSM8K_EVAL, PROBES_EVAL = "gsm8k", "arithmetic"
+
+# An experiment's own folder
+COMPARISON, REPORT = "comparison.json", "report.html"
 
 # A dataset or model on the Hub, with its owner.
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
-def unfinished_evaluation(name: str) -> str:
-    """As UNFINISHED; two evaluations may share a folder."""
-    return f"{name}_unfinished.json"
+def results_file(evaluation: str) -> str:
+    return f"{evaluation}_results.json"
 
 
-COMPARISON, REPORT = "comparison.json", "report.html"
-SFT_STAGES = {"sft_tulu": TULU_RESULTS, "sft_gsm8k": GSM8K_SFT_RESULTS}  # and the results file of each
-EVALUATIONS = {name: f"{name}_results.json" for name in (GSM8K_EVAL, PROBES_EVAL)}
+EVALUATIONS = {name: results_file(name) for name in (GSM8K_EVAL, PROBES_EVAL)}
+
+
+def predictions_file(evaluation: str) -> str:
+    return f"{evaluation}_predictions.jsonl"
+
+
+def unfinished_evaluation(evaluation: str) -> str:
+    """Return the name of the file with the settings of an evaluation that has not written its results yet."""
+    return f"{evaluation}_unfinished.json"
+
+
+def unfinished_answers(evaluation: str, rank: int | str) -> str:
+    """Return the name of the file with the answers that one process kept; rank "*": a pattern for all of them."""
+    return f"{evaluation}_unfinished-{rank}.jsonl"
 
 
 def seed_folder(root: Path, seed: int | None) -> Path:
-    """Where one seed's folders lie; without a seed, the experiment's own."""
+    """Return where one seed's folders lie: without a seed, in the experiment's own folder."""
     return root if seed is None else root / f"seed_{seed}"
 
 
@@ -42,10 +56,10 @@ def eval_folder(root: Path, condition: str) -> Path:
 
 
 def seeds_below(root: Path) -> list[int]:
-    """The seeds that have a folder below `root`."""
+    """Return the seeds that have a folder in `root`."""
     return sorted(int(folder.name[5:]) for folder in root.glob("seed_*") if re.fullmatch(r"seed_[0-9]+", folder.name))
 
 
 def is_experiment(root: Path) -> bool:
-    """Whether folders of stages or evaluations lie in `root` itself."""
+    """Return whether folders of stages or evaluations lie in `root` itself."""
     return any(folder.is_dir() for kind in ("sft_*", "eval_*") for folder in root.glob(kind))

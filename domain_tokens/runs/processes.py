@@ -1,4 +1,4 @@
-"""Several processes of one command, one per GPU, as `accelerate launch` starts them and torch names them."""
+"""The processes of one command, one per GPU, as `accelerate launch` starts them and torch names them."""
 
 import os
 from collections.abc import Callable
@@ -9,20 +9,20 @@ def count() -> int:
 
 
 def rank() -> int:
-    """0 for the main process, the one that speaks and writes."""
+    """Return the number of this process; 0 is the main one, which speaks and writes."""
     return int(os.environ.get("RANK", "0"))
 
 
 def is_first_here() -> bool:
-    """Whether this is the first process of its machine, the one that says what all of them find wrong."""
+    """Return whether this is the first process of its machine, which reports what all of them find wrong."""
     return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
 def are_sharding() -> bool:
-    """Whether `accelerate launch` was told to split the model over them: FSDP."""
+    """Return whether `accelerate launch` was told to split the model over the processes (FSDP)."""
     return os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
 
 
 def once(say: Callable[[str], None]) -> Callable[[str], None]:
-    """What only the main process says."""
+    """Return `say` in the main process, and in the others a function that says nothing."""
     return say if rank() == 0 else lambda text: None

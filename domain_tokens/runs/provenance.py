@@ -1,20 +1,16 @@
-"""What every run writes down: one schema for training, one for evaluation, and where the numbers come from.
-
-Files appear whole or not at all: each is written under a temporary name and renamed, the results file last, so a
-folder with its results file is complete.
-"""
+"""Where numbers come from: the commit, the versions, the device."""
 
 import platform
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+
+from domain_tokens.runs.schemas import Environment
 
 _LIBRARIES = ("torch", "transformers", "datasets", "accelerate", "tokenizers", "numpy")
 
 
-def environment(device: str) -> dict[str, Any]:
-    """Provenance: the commit (null outside a git checkout) with a dirty mark, versions, device."""
+def environment(device: str) -> Environment:
     commit, dirty = _commit()
     return {
         "commit": commit,
@@ -29,8 +25,10 @@ def environment(device: str) -> dict[str, Any]:
 def _commit() -> tuple[str | None, bool | None]:
     root = Path(__file__).parents[2]
     try:
-        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True)
-        state = subprocess.run(["git", "status", "--porcelain"], cwd=root, capture_output=True, text=True, check=True)
+        head, state = (
+            subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
+            for arguments in (["rev-parse", "HEAD"], ["status", "--porcelain"])
+        )
     except (OSError, subprocess.CalledProcessError):
         return None, None  # not a checkout: say so rather than invent a commit
-    return head.stdout.strip(), bool(state.stdout.strip())
+    return head, bool(state)

@@ -1,86 +1,224 @@
-"""The schemas of results and predictions, checked wherever one is read."""
+"""What stands in the JSON files that commands write, and reading them: whatever is read was checked first.
+
+Losses are means over trained tokens, in nats; durations are seconds, sizes bytes. Required are the keys that readers
+rely on; files of earlier versions may lack the others.
+"""
 
 import json
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Required
 
-from domain_tokens.runs.errors import InputError
+from pydantic import Field, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
+
+from domain_tokens.runs.errors import InputError, short_repr
 from domain_tokens.runs.files import read_json, read_jsonl
 
 # Rises with any change of prompt, stop rule or answer pattern: figures of different versions are not compared.
 EVAL_VERSION = 2
 
-# Types by key. A key that ends in ? may be missing or null. [x] is a list of any length, {str: x} an object with
-# any keys.
-_RUN = {"weights?": str, "environment?": {"commit?": str, "dirty?": bool, "device?": str, "libraries?": {str: str}}}
-_CURVE = [[float, float]]  # step and loss
-TRAINING = _RUN | {
-    "seed?": int, "train_loss": float, "eval_loss?": float, "steps": int, "total_train_samples": int,
-    "train_runtime": float, "injected_mul_tokens?": int, "injected_by_fact?": {str: int}, "config?": dict,
-    "loss_curves?": {"train": _CURVE, "validation": _CURVE},
-}  # fmt: skip
-EVALUATION = _RUN | {
-    "condition": str, "eval_version": int, "lineage?": [{"source?": str, "seed?": int}], "runtime?": float,
-    "config": {"dataset?": str, "max_new_tokens?": int, "dtype?": str},
-    "metrics": {"accuracy": float, "correct": int, "total": int, "mul_token_count": int},
-}  # fmt: skip
-PROGRESS = {"global_step": int, "max_steps": int}  # of a checkpoint's trainer_state.json
-PREDICTION = {
-    "id": str, "question": str, "reference": str, "reply": str, "extracted?": str, "extracted_strict?": str,
-    "correct": bool, "correct_strict": bool, "tokens": int, "mul_tokens": int, "finished": bool, "category?": str,
-}  # fmt: skip
-
-_KINDS = {
-    str: "text", bool: "true or false", int: "a count", float: "a number", list: "a list", dict: "an object",
-}  # fmt: skip
-_LARGEST = 10**15  # numbers beyond it are no counts, steps or seconds, and break the arithmetic
+# Larger numbers are no counts, steps or seconds, and break the arithmetic.
+Count = Annotated[int, Field(ge=0, le=10**15)]
+Number = Annotated[float, Field(ge=-(10**15), le=10**15, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Point = Annotated[list[Number], Field(min_length=2, max_length=2)]  # step and loss
 
 
-def read_results(path: Path, schema: dict[Any, Any]) -> dict[str, Any]:
-    """Read a results file. InputError if it does not follow the schema."""
+class Environment(TypedDict, total=False):
+    """Where numbers come from: in every results file."""
+
+    commit: str | None  # null outside a git checkout
+    dirty: bool | None  # whether the checkout had changes
+    python: str
+    libraries: dict[str, str]  # version by name
+    platform: str
+    device: str | None  # a GPU's name, or cpu
+
+
+class Stage(TypedDict, total=False):
+    """One step of a model's history."""
+
+    stage: Required[str]  # prepare_base, start (a model of other makers), sft_tulu or sft_gsm8k
+    source: str | None  # of a start model: Hub id, path, or toy
+    revision: str  # of a start model: commit on the Hub
+    model_path: str  # of a trained model: the folder it was trained from
+    start_weights: str  # sha256 of that folder's weights
+    dataset: str
+    seed: Count | None
+    inject_mul_tokens: bool
+    injected_mul_tokens: Count
+    commit: str | None
+    dirty: bool | None
+
+
+class ModelRecord(TypedDict):
+    """domain_tokens.json of a model folder."""
+
+    condition: str
+    lineage: list[Stage]  # every stage the model went through, the first one first
+
+
+class LossCurves(TypedDict):
+    train: list[Point]
+    validation: list[Point]
+
+
+class TrainingResults(TypedDict, total=False):
+    """tulu_sft_results.json and sft_results.json."""
+
+    stage: str  # sft_tulu or sft_gsm8k
+    condition: str
+    seed: Count | None
+    model_path: str  # the model to start from
+    start_weights: str  # its sha256
+    dataset: str
+    train_loss: Required[Number]  # mean over the optimizer steps
+    eval_loss: Number | None  # of the saved weights on the validation rows; null without such rows
+    loss_curves: LossCurves
+    train_runtime: Required[Number]
+    peak_memory: dict[str, Count | None]  # gpu: tensors on it; process: all of it; null where unknown
+    steps: Required[Count]  # optimizer steps
+    total_train_samples: Required[Count]
+    total_val_samples: Count
+    inject_mul_tokens: bool
+    injected_mul_tokens: Count  # in the training rows, each counted once
+    injected_by_fact: dict[str, Count]  # by fact token
+    tokens_trained: Count  # positions with loss, over all epochs
+    # unusable: by reason {rows, first_line}; contaminated: rows dropped for words they share with test questions;
+    # train, val: {kept, cut, dropped, tokens, …}; digests: by split, of the prepared tokens.
+    rows: dict[str, Any]
+    config: dict[str, Any]  # the resolved recipe
+    overridden: list[str]  # dotted keys given on the command line
+    environment: Environment
+    weights: str | None  # sha256 of the saved safetensors files
+
+
+class CategoryShare(TypedDict):
+    accuracy: Share
+    correct: Count
+    total: Count
+
+
+class Metrics(TypedDict, total=False):
+    """Counted from the predictions."""
+
+    accuracy: Required[Share]  # by the lenient rule
+    accuracy_strict: Share  # by the number after ####
+    correct: Required[Count]
+    total: Required[Count]
+    mul_token_count: Required[Count]  # fact tokens in all replies
+    mul_tokens_per_response: Number
+    avg_response_tokens: Number
+    finished_rate: Share  # replies that ended with end-of-text
+    overall_accuracy: Share  # of the probes: accuracy by its other name
+    category_accuracies: dict[str, CategoryShare]  # of the probes
+
+
+class EvaluationConfig(TypedDict, total=False):
+    """The resolved recipe."""
+
+    seed: Count
+    dataset: str | None
+    subset: str | None
+    max_samples: Count | None
+    max_new_tokens: Count
+    batch_size: Count | None
+    dtype: str
+
+
+class EvaluationResults(TypedDict, total=False):
+    """gsm8k_results.json and arithmetic_results.json."""
+
+    evaluation: str  # gsm8k or arithmetic
+    eval_version: Required[Count]
+    condition: Required[str]
+    model_path: str
+    weights: str | None  # sha256 of the model's safetensors files
+    lineage: list[Stage]
+    seed: Count  # of the probes
+    runtime: Number
+    peak_memory: dict[str, Count | None]  # as in TrainingResults
+    metrics: Required[Metrics]
+    fact_usage: dict[str, dict[str, Count]]  # by fact token: written, in_annotations, right_in_annotations, …
+    mul_table: list[list[bool | None]]  # of the probes: 9×9, row a-1, column b-1; null: not asked
+    config: Required[EvaluationConfig]
+    overridden: list[str]
+    environment: Environment
+
+
+class Prediction(TypedDict, total=False):
+    """One line of gsm8k_predictions.jsonl or arithmetic_predictions.jsonl."""
+
+    id: Required[str]  # the same question has the same id in every run
+    question: Required[str]
+    reference: Required[str]  # the right number
+    reply: Required[str]  # whole, with fact tokens as they were written
+    extracted: str | None  # the number read from the reply by the lenient rule
+    extracted_strict: str | None
+    correct: Required[bool]
+    correct_strict: Required[bool]
+    tokens: Required[Count]  # of the reply
+    mul_tokens: Required[Count]  # of these, fact tokens
+    finished: Required[bool]  # whether the reply ended with end-of-text
+    category: str  # of a probe
+
+
+class CheckpointState(TypedDict):
+    """What is read of a checkpoint's trainer_state.json."""
+
+    global_step: Count
+    max_steps: Count
+
+
+# How a person says what pydantic misses; its other messages begin with "Input should be".
+_EXPECTED = {
+    "int_type": "a count", "float_type": "a number", "string_type": "text", "bool_type": "true or false",
+    "dict_type": "an object", "list_type": "a list", "too_short": "two numbers", "too_long": "two numbers",
+}  # fmt: skip
+
+
+def read_results(path: Path, schema: type) -> dict[str, Any]:
+    """Return what a results file holds. InputError names the first field that its schema does not allow."""
     results = read_json(path)
-    if fault := _fault(results, schema):
-        raise InputError(f"{path}: {fault}; run it again with --overwrite")
+    if fault := _fault([results], schema):
+        raise InputError(f"{path}: {fault[1]}; run it again with --overwrite")
     return results
 
 
-def read_predictions(path: Path) -> list[dict[str, Any]]:
-    """Read the predictions of an evaluation. InputError if one does not follow the schema, or has another's id."""
-    seen: set[str] = set()
+def read_predictions(path: Path, kind: type = Prediction) -> list[dict[str, Any]]:
+    """Return the rows of a predictions file. InputError names the first line and field that `kind` does not allow."""
     rows = read_jsonl(path)
-    for number, row in enumerate(rows, start=1):
-        fault = _fault(row, PREDICTION) or (f"id {row['id']!r} is there already" if row["id"] in seen else None)
-        if fault:
-            raise InputError(f"{path} line {number}: {fault}; run the evaluation again with --overwrite")
-        seen.add(row["id"])
+    fault = _fault(rows, kind)
+    seen: dict[str, int] = {}
+    for number, row in enumerate(() if fault else rows):
+        if fault is None and seen.setdefault(row["id"], number) != number:
+            fault = number, f"id {short_repr(row['id'])} is there already"
+    if fault:
+        raise InputError(f"{path} line {fault[0] + 1}: {fault[1]}; run the evaluation again with --overwrite")
     return rows
 
 
-def _fault(value: Any, schema: Any, place: str = "it") -> str | None:
-    """Return what is wrong with a value, None for nothing."""
-    if isinstance(schema, dict) and isinstance(value, dict):
-        optional = {key for key in schema if key is not str and key.endswith("?") and value.get(key[:-1]) is None}
-        kinds = {key.removesuffix("?"): schema[key] for key in schema if key is not str and key not in optional}
-        kinds |= dict.fromkeys(value, schema[str]) if str in schema else {}
-        parts = [(value.get(key), kind, f"{place}.{key}".removeprefix("it.")) for key, kind in kinds.items()]
-    elif isinstance(schema, list) and isinstance(value, list):
-        kinds = schema if len(schema) > 1 else schema * len(value)
-        if len(kinds) != len(value):
-            return f"{place} has {len(value)} parts, expected {len(kinds)}"
-        parts = [(each, kind, f"{place}[{i}]") for i, (each, kind) in enumerate(zip(value, kinds, strict=True))]
-    elif _fits(value, schema):
-        return None
-    else:
-        kind = _KINDS[schema if isinstance(schema, type) else type(schema)]
-        return f"{place} is {'missing' if value is None else json.dumps(value)[:40]}, expected {kind}"
-    return next((fault for part in parts if (fault := _fault(*part))), None)
+@cache
+def _adapter(schema: type) -> TypeAdapter:
+    return TypeAdapter(list[schema])
 
 
-def _fits(value: Any, kind: type) -> bool:
-    if kind in (int, float):  # NaN compares as False
-        return type(value) in (int, kind) and (0 if kind is int else -_LARGEST) <= value < _LARGEST
+def _fault(values: list[Any], schema: type) -> tuple[int, str] | None:
+    """Return the index of the first value that the schema does not allow, and what is wrong with it."""
     try:
-        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
-    except ValueError:  # NaN, or half of a surrogate pair, which no file can hold
-        return False
-    return type(value) is kind
+        _adapter(schema).validate_python(values, strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        index, *place = first["loc"]
+        field = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in place).removeprefix(".") or "it"
+        if first["type"] == "missing":
+            return index, f"{field} is missing"
+        expected = _EXPECTED.get(first["type"]) or first["msg"].removeprefix("Input should be ")
+        return index, f"{field} is {short_repr(first['input'])}, expected {expected}"
+    for index, value in enumerate(values):
+        try:
+            json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+        except ValueError:
+            return index, "it holds NaN or half a character"
+    return None

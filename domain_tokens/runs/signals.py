@@ -13,11 +13,11 @@ from domain_tokens.runs import processes
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _has_begun = False
-_SAME = 1.0  # seconds within which signals are one request: a terminal's and a launcher's that passes it on
+_SAME = 1.0  # seconds within which two signals are one request: a launcher passes on what the terminal sends to all
 
 
 class StopRequest:
-    """While entered, the first signal only sets `is_made`; a further one raises KeyboardInterrupt."""
+    """While entered, the first signal only sets `is_made`; the next one raises KeyboardInterrupt."""
 
     def __init__(self, say: Callable[[str], None]):
         self.is_made = False
@@ -41,18 +41,18 @@ class StopRequest:
 
 
 def terminate_like_interrupt() -> None:
-    """SIGTERM, which a scheduler sends, is answered as Ctrl-C is."""
+    """Answer SIGTERM, which a scheduler sends, as Ctrl-C is answered."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def run_has_begun() -> None:
-    """From here on, what the running command has done is there to be continued."""
+    """Remember that from now on --resume can continue what this command has done."""
     global _has_begun
     _has_begun = True
 
 
 def continuing_command() -> str:
-    """What to type to go on with the running command, of several processes with what launched them."""
+    """Return what to type to continue this command; with several processes, what launched them."""
     words = ["python", *sys.argv]
     if processes.count() > 1:
         import psutil

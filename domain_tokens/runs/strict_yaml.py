@@ -1,8 +1,4 @@
-"""A YAML file and `key=value` overrides to small frozen dataclasses. Strict: nothing is guessed, nothing ignored.
-
-Every value stands in the YAML; there is no second copy of a recipe here. An override names a key in full
-(`trainer.learning_rate=1e-4`) or by its last part where that is unambiguous (`learning_rate=1e-4`).
-"""
+"""YAML as a recipe means it: 2e-5 is a number, `no` a text, and nothing is given twice."""
 
 import re
 import typing
@@ -15,7 +11,7 @@ from domain_tokens.runs.errors import InputError
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 reads 2e-5 as text and `no` as false, and takes the last of two equal keys. A recipe means otherwise."""
+    """YAML 1.1 reads 2e-5 as text and `no` as false, and takes the last of two equal keys. This loader does not."""
 
     yaml_implicit_resolvers: typing.ClassVar = {
         first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
@@ -23,7 +19,7 @@ class _Loader(yaml.SafeLoader):
     }
 
     def compose_node(self, parent, index):
-        """No aliases: with a few of them a text stands for more than fits into memory, or for what holds itself."""
+        """Refuse aliases: a few of them can expand beyond memory, or make a value that holds itself."""
         if self.check_event(yaml.events.AliasEvent):
             alias = self.peek_event()
             raise yaml.composer.ComposerError(
@@ -41,7 +37,6 @@ class _Loader(yaml.SafeLoader):
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
 )
-
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)[eE][-+]?[0-9]+$"),
@@ -50,15 +45,17 @@ _Loader.add_implicit_resolver(
 
 
 def parse_yaml(text: str) -> Any:
+    """Return what the text says. Raises yaml.YAMLError."""
     try:
         return yaml.load(text, Loader=_Loader)
     except yaml.YAMLError:
         raise
-    except Exception as error:  # dates and numbers that are none, tags on the wrong thing, nesting without end
+    except Exception as error:  # impossible dates, endless numbers, misplaced tags, endless nesting
         raise yaml.YAMLError(str(error)) from error
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
+    """Return the mapping that a YAML file holds. Raises InputError for anything else."""
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
         raise InputError(f"config {path} {what}; expected a YAML file such as those in the configs folders")

@@ -29,6 +29,7 @@ from domain_tokens.runs.folders import claim_folder, find_everywhere, lock_run
 from domain_tokens.runs.names import MODEL_FILES, RESOLVED_CONFIG, UNFINISHED
 from domain_tokens.runs.provenance import environment
 from domain_tokens.runs.recipes import SftConfig
+from domain_tokens.runs.schemas import TrainingResults
 from domain_tokens.runs.signals import StopRequest, run_has_begun
 from domain_tokens.runs.terminal import shown_text
 from domain_tokens.training.arguments import make_trainer
@@ -188,7 +189,7 @@ def train_and_save(
             "dirty": where["dirty"],
         },
     ]
-    results = {
+    results: TrainingResults = {
         "stage": stage,
         "condition": checkpoint.condition,
         "seed": config.seed,

@@ -882,11 +882,13 @@ NAMES = {
         put("models.yaml", "owner: a\nmodels: {x: {repo: r, stage: sft_tulu}}"),
     ),
     "a registry that leaves the folder": Case(
-        LIST, ["models is '../x', expected a folder's name"], put("models.yaml", f"owner: a\nmodels: {{../x: {ENTRY}}}")
+        LIST,
+        ["models has the name '../x', expected a folder's name"],
+        put("models.yaml", f"owner: a\nmodels: {{../x: {ENTRY}}}"),
     ),
     "a registry with a group's name": Case(
         LIST,
-        ["models is 'baseline', expected a folder's name"],
+        ["models has the name 'baseline', expected a folder's name"],
         put("models.yaml", f"owner: a\nmodels: {{baseline: {ENTRY}}}"),
     ),
     "a registry of other owners": Case(

@@ -321,7 +321,14 @@ def test_prepared_rows_are_made_anew_for_other_questions_or_another_rule(
     monkeypatch.setenv("HF_HOME", str(tmp_path_factory.mktemp("home")))
 
     def dropped(against):
-        config = DataConfig(f"{world}/tulu", None, 128, None, 0, decontaminate_against=against)
+        config = DataConfig(
+            dataset=f"{world}/tulu",
+            subset=None,
+            max_length=128,
+            train_samples=None,
+            val_samples=0,
+            decontaminate_against=against,
+        )
         _, _, left_out = prepare_training_data(config, 1, tulu_conversation, toy_tokenizer, inject_facts=False)
         return left_out["contaminated"] and left_out["contaminated"]["rows"]
 

@@ -132,10 +132,11 @@ def test_only_one_process_writes_a_run(tmp_path):
     mark.write_text("{}")
     lock_run(mark)
     lock_run(mark)  # the same process may
-    code = "import sys; from pathlib import Path; from domain_tokens import results; lock_run(Path(sys.argv[1]))"
-    other = [sys.executable, "-c", code, str(mark)]
+    code = f"from pathlib import Path; from domain_tokens.runs.folders import lock_run; lock_run(Path({str(mark)!r}))"
+    other = [sys.executable, "-c", code]
     done = subprocess.run(other, cwd=ROOT, capture_output=True, text=True, check=False)
     assert f"RunError: {tmp_path} is being written by another process; wait for it, or end it" in done.stderr
+    assert mark.read_text() == "{}"
     mark.unlink()
     mark.write_text("{}")  # another run's
     subprocess.run(other, cwd=ROOT, check=True)

@@ -1,7 +1,6 @@
 """Rows are prepared once: the same from disk as from memory, and never stale."""
 
 import copy
-import dataclasses
 import json
 import os
 import subprocess
@@ -24,6 +23,12 @@ from domain_tokens.runs.recipes import DataConfig
 GOOD = {"question": "What is 6 times 9?", "answer": "6*9=<<6*9=54>>54\n#### 54"}
 
 
+def data_config(path, max_length=64, val_samples=0):
+    return DataConfig(
+        dataset=str(path), subset=None, max_length=max_length, train_samples=None, val_samples=val_samples
+    )
+
+
 @pytest.fixture
 def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
@@ -33,7 +38,7 @@ def own_cache(tmp_path, monkeypatch):
 @pytest.fixture
 def config(tmp_path):
     rows = [GOOD | {"question": f"What is {i} times 9?"} for i in range(40)]
-    return DataConfig(str(write_jsonl(tmp_path / "train.jsonl", rows)), None, 64, None, 5)
+    return data_config(write_jsonl(tmp_path / "train.jsonl", rows), val_samples=5)
 
 
 def entries(cache):
@@ -70,7 +75,7 @@ def test_trained_tokens_are_what_the_loss_is_averaged_over(toy_tokenizer):
 
 
 def test_a_split_with_nothing_to_train_on_stops_the_run_and_leaves_nothing(tmp_path, toy_tokenizer, own_cache):
-    config = DataConfig(str(write_jsonl(tmp_path / "train.jsonl", [GOOD] * 10)), None, 3, None, 0)
+    config = data_config(write_jsonl(tmp_path / "train.jsonl", [GOOD] * 10), max_length=3)
     with pytest.raises(InputError, match="no row has a token to train on"):
         prepare_training_data(config, 1, gsm8k_conversation, toy_tokenizer, inject_facts=False)
     assert not entries(own_cache)
@@ -99,7 +104,7 @@ def test_rows_from_disk_are_those_from_memory_whatever_the_processes(config, toy
 def test_a_piece_without_a_usable_row_is_passed_over(tmp_path, toy_tokenizer, own_cache, monkeypatch):
     monkeypatch.setattr("domain_tokens.data.prepared._CHUNK", 1)
     rows = [GOOD if i % 3 else GOOD | {"question": "7 " * 80} for i in range(12)]  # a third has no room for its answer
-    config = DataConfig(str(write_jsonl(tmp_path / "train.jsonl", rows)), None, 64, None, 0)
+    config = data_config(write_jsonl(tmp_path / "train.jsonl", rows))
     train, _, _ = prepare_training_data(config, 1, gsm8k_conversation, toy_tokenizer, inject_facts=True)
     assert (len(train), train.counts()["dropped"]) == (8, 4)
     assert len({tuple(row["labels"].tolist()) for row in train}) == 1
@@ -129,9 +134,9 @@ def test_whatever_shapes_the_rows_makes_them_anew(config, toy_tokenizer, own_cac
     assert prepare_again(seed=2) == 1
     assert prepare_again(inject=False) == 1
     for change in ({"max_length": 60}, {"train_samples": 9}, {"val_samples": 3}, {"loss_on": "all"}):
-        assert prepare_again(dataclasses.replace(config, **change)) == 1, change
+        assert prepare_again(config.model_copy(update=change)) == 1, change
 
-    moved = dataclasses.replace(config, dataset=str(tmp_path / "moved.jsonl"))
+    moved = config.model_copy(update={"dataset": str(tmp_path / "moved.jsonl")})
     text = (tmp_path / "train.jsonl").read_bytes()
     (tmp_path / "moved.jsonl").write_bytes(text)
     assert prepare_again(moved) == 0, "the same rows in another place"
@@ -194,7 +199,7 @@ def test_another_parquet_file_of_the_same_name_and_time_is_read_anew(tmp_path, t
     import datasets
 
     path = tmp_path / "train.parquet"
-    config = DataConfig(str(path), None, 64, None, 0)
+    config = data_config(path)
     for answer in ("54", "45"):
         datasets.Dataset.from_list([{"question": "What?", "answer": f"#### {answer}"}] * 5).to_parquet(path)
         os.utime(path, (1, 1))
@@ -246,7 +251,7 @@ def test_an_error_in_another_process_arrives(tmp_path, monkeypatch, toy_tokenize
     monkeypatch.setattr("domain_tokens.data.prepared._CHUNK", 3)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
     rows = [{"id": "1", "messages": [{"role": "assistant", "content": "5"}]}] * 20
-    config = DataConfig(str(write_jsonl(tmp_path / "train.jsonl", rows)), None, 64, None, 0)
+    config = data_config(write_jsonl(tmp_path / "train.jsonl", rows))
     monkeypatch.setattr("domain_tokens.data.prepared.encode_conversations", lambda *args: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         prepare_training_data(config, 1, tulu_conversation, toy_tokenizer, inject_facts=False)

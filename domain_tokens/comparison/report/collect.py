@@ -10,7 +10,7 @@ from domain_tokens.comparison.reading import Evaluation, Runs, read_runs
 from domain_tokens.conditions import CONDITIONS
 from domain_tokens.runs.errors import InputError
 from domain_tokens.runs.names import SFT_STAGES, eval_folder, is_experiment, seed_folder, seeds_below, stage_folder
-from domain_tokens.runs.schemas import TRAINING, read_results
+from domain_tokens.runs.schemas import TrainingResults, read_results
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def collect_experiment(root: Path, seeds: Sequence[int] | None) -> Experiment:
     roots = [seed_folder(root, seed) for seed in seeds] if seeds else [root]
     runs = read_runs({condition: [eval_folder(each, condition) for each in roots] for condition in CONDITIONS})
     trainings = [
-        Training(folder, stage, condition, read_results(folder / results_name, TRAINING))
+        Training(folder, stage, condition, read_results(folder / results_name, TrainingResults))
         for each in roots
         for condition in CONDITIONS
         for stage, results_name in SFT_STAGES.items()
