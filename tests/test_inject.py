@@ -48,8 +48,19 @@ from domain_tokens.tokens import FACT_TOKENS
         ("The answer, **3*4**, is", "The answer, **<MUL_3_4_12>**, is"),
         ("That is 7*8 = 56!", "That is <MUL_7_8_56>!"),
         ("2 x 3 x 4 = 24", "<MUL_2_3_6> x 4 = 24"),
-        ("so 3 x 4 is 12", "so <MUL_3_4_12> is 12"),
         ("They have 5 + 3 x 4.", "They have 5 + <MUL_3_4_12>."),
+        ("12 = 3 x 4", "12 = <MUL_3_4_12>"),
+        ("3 x 4 = 2 x 6", "<MUL_3_4_12> = <MUL_2_6_12>"),
+        ("6×9 + 1 = 55", "<MUL_6_9_54> + 1 = 55"),
+        ("(4 x 5) = <<4*5=20>>20", "(<MUL_4_5_20>) = <<<MUL_4_5_20>>>20"),
+        ("8 x 9 x 2 = <<8*9*2=144>>144", "<MUL_8_9_72> x 2 = <<<MUL_8_9_72>*2=144>>144"),
+        ("2 x 3*4", "<MUL_2_3_6>*4"),
+        ("1. Room 5: 6*9", "1. Room 5: <MUL_6_9_54>"),
+        ("| 6*9 | 54 |", "| <MUL_6_9_54> | 54 |"),
+        ("$6*9$ and `6*9`", "$<MUL_6_9_54>$ and `<MUL_6_9_54>`"),
+        ("1 << 2*3 = 64", "1 << <MUL_2_3_6> = 64"),
+        ("6*9 = 54 + n", "<MUL_6_9_54> = 54 + n"),
+        ("5 plus 3*4 = 17", "5 plus <MUL_3_4_12> = 17"),
         ("the 6*9 = 54 apples", "the <MUL_6_9_54> apples"),
         ("6*9=50+4", "<MUL_6_9_54>=50+4"),
     ],
@@ -63,24 +74,44 @@ def test_a_product_becomes_its_fact(text, expected):
     [
         # longer numbers
         "106*9", "6*90", "12.5*4", "7*1.5", "0.5*8", ".5*8", "6*9,000", "1,006*9", "6*0", "6*9 000", "1e3*4", "1e-3*4",
+        "6*9'000", "6*9’000", "6*9_000", "6*9 .5", "3*4e5", "3*4.Then", "3*4.txt",
         # wrong or other results
-        "6*9=55", "6*9=54.5", "6*9=540", "6*9 = -54", "6*9=54%", "6*9=54 1/2", "6*9=<<6*9=55>>55",
+        "6*9=55", "6*9=54.5", "6*9=540", "6*9 = -54", "6*9=54%", "6*9=54 1/2", "6*9=<<6*9=55>>55", "6*9 = .5",
+        "6*9=54e3", "6*9=54 000", "6*9=54\u00a0000", "6*9=54'000", "6*9=54’000", "6*9=54_000", "6*9=54k", "6*9 = 54½",
+        "6*9 = 54 million", "6*9 = 54 and a half", "6*9 = 54 and 1/2", "6*9 = 54 \\%", "6*9 = 54 \\frac12",
+        "6*9 = 54 \\times 2", "6*9 = 54²", "6*9 = 54 squared",
         # divisions, powers, roots, percentages, mixed numbers, factorials
         "1/2*6", "1/2*8", "8/-3*4", "10 divided by 3*4", "2^3*4", "2**-3*4", "3*4^2", "3*4**2", "3*4²", "√9*4",
         "6*9%", "5% 6*9", "6*9 percent", "1 1/2*6", "2 3*4", "3*4 1/2", "3*4!", "3*½", "10÷2*3",
         "3*4**.5", "3*4**+2", "3*4 ** n", "3*4⁻²", "√ 9*4", "\\sqrt 9*4", "10 mod 3*4", "3*4 squared",
         "3 * 4 and 1/2", "10／2*3", "1٫5*4",
-        # names, times, lists of numbers, line breaks
+        "12 \\div 2*3", "7 \\bmod 3*2", "7 \\mod 3*2", "7 \\pmod{3}*2", "7 % 3*2", "10/$2*3", "10/\\$2*3", "10 // 2*3",
+        "12 : 2*3", "12 over 2*3", "\\frac{1}2*3", "\\sqrt{9}4*5", "log 3*4", "square root of 4*9", "x^ 3*4", "2^2*3",
+        "2 to the power of 3*4",
+        "~2*3", "~ 2*3", "!2*3", "3*4 cubed", "3*4 to the power of 2", "3*4 and a half", "3*4‰", "3*4\\%", "3*4 \\%",
+        "3*4\\frac{1}{2}", "3*4^\\circ", "3*4°", "2*3 ^2", "2*3²",
+        # names, times, lists of numbers, line breaks, patterns
         "a3*4", "3*4b", "x_3*4", "10:3*4", "3*4:30", "1,3*4", "I have 3\n* 4 apples",
-        # an x that is no product
+        "f(1,3*4)", "#3*4", "dial *6*9#", "3*4_x", "v1.2*3", "* 5 * 3 *", "5* 3 nights", "5 *3 nights",
+        # emphasis
+        "*3*4*", "*3*4 apples", "a note *3*4 here*", "see 3*4* below", "***3*4***",
+        # an x that is no product, a size, a count of repetitions
         "a 2x4 board", "a 4x4 truck", "2 x 4 boards", "a 3 x 4 grid", "a 2 x 4, painted", "3x4", "2 x 3 x 4 boxes",
         "in 4 x 6, 5 x 7, and 8 x 10 sizes", "The room is 3 x 4.", "(3 x 4) board", "2 x 4 is a kind of board",
-        "an 8×8 chessboard", "a 3*3 kernel",
+        "an 8×8 chessboard", "a 3*3 kernel", "so 3 x 4 is 12",
+        "- Squats: 3 x 8", "The rug measures 5×7 feet.", "VGG uses 3×3 convolutions.", "two 2×2 matrices",
+        "Each 2 x 4 is 8 feet long.", "The box is 2 x 3 x 4.", "Sizes: 4×6, 5×7 and 8×10", "Do 3-4 x 8.",
+        "3 x 8 @ 50 kg", "zoom 8x 4 times", "4×6\n5×7\n8×9", "| 3 x 4 | grid |", "|3×4|5×7|", "Size = 3 x 4",
+        "grid=3×3",
+        "2 x 4 = 1.5 x 3.5 inches", "Level 1 = 2 x 2", "2 x 4 + 2 x 6 boards", "two 3×3 + one 1×1",
+        "3×3 + 1×1 convolutions",
+        "5' x 7'", '5*7" photo', "5*7′ room", "a 3*4-inch pipe", "3*4-inch pipes", "[3 x 3]", "Is it 3 x 4?",
+        "A is 2 x 3, B is 3 x 2", "2x3 + 4x2 = 0", "x = 2x3", "3x4 = y", "2 x 3 * y",
         # other digits
-        "٣*٤", "3*4٥", "<MUL_6_9_55>",
+        "٣*٤", "3*4٥", "３*４", "3*４", "<MUL_6_9_55>",
     ],
 )  # fmt: skip
-def test_what_is_no_whole_one_digit_product_is_left_alone(text):
+def test_what_is_not_surely_a_product_of_two_digits_is_left_alone(text):
     assert inject(text) == text
 
 
