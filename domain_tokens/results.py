@@ -21,7 +21,7 @@ from domain_tokens import processes
 from domain_tokens.errors import InputError, RunError, on_failure
 
 # Rises with any change of prompt, stop rule or answer pattern: figures of different versions are not compared.
-EVAL_VERSION = 2
+EVAL_VERSION = 3
 
 RECORD_NAME = "domain_tokens.json"
 TULU_RESULTS, GSM8K_SFT_RESULTS = "tulu_sft_results.json", "sft_results.json"

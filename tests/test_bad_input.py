@@ -788,7 +788,7 @@ COMPARISONS = {
         ["eval_baseline holds a baseline evaluation, expected mul_tokens", "check the two folders"],
     ),
     "of other versions": Case(
-        COMPARE, ["eval_version 2 against 0", "run the older"], set_json(f"{EVAL}/gsm8k_results.json", eval_version=0)
+        COMPARE, ["eval_version 3 against 0", "run the older"], set_json(f"{EVAL}/gsm8k_results.json", eval_version=0)
     ),
     "of other questions": Case(
         COMPARE,
