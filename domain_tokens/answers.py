@@ -3,7 +3,7 @@
 import re
 from fractions import Fraction
 
-from domain_tokens.inject import expand
+from domain_tokens.inject import evaluate_facts
 from domain_tokens.prompt import cut_reply
 
 # 1,234  18.00  .5  3/4  1 1/2, with sign and currency in either order. A minus is a sign only directly in front of
@@ -26,8 +26,7 @@ _GROUPED = r"(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)"
 _NUMBER = _number(_GROUPED)
 _STATED = rf"((?>{_number('[0-9,]*[0-9]')}))(?![.,]*[0-9])"
 _MARKUP = r"""[\s*_:"'“‘`$€£\\(\[{]*?(?:\\boxed\{|USD )?"""  # "The answer is: **$18**", "\boxed{18}"
-
-# "6*9 = 54" is answered with 54: else the same reply would be wrong in plain text and right with a fact token.
+# "12*9 = 108" is answered with 108.
 # Of its operands 3/4 is two: a text of many slashes could else be read in more ways than there is time to try.
 _OPERAND = rf"(?:{_SIGN}[$€£]?|[$€£]{_SIGN})(?:{_GROUPED}(?:[ ][0-9]+/[0-9]+|\.[0-9]+)?|(?<![\w.])\.[0-9]+)"
 _CALCULATION = rf"(?:{_OPERAND}(?:\s*[-−+*×x÷/]\s*{_OPERAND})+\s*=\s*(?={_NUMBER}))?"
@@ -35,6 +34,7 @@ _ANY_NUMBER = re.compile(rf"\^[({{]*[-−]?[0-9.,]+|({_NUMBER})")  # an exponent
 _BEHIND_HASHES = re.compile(rf"####\s*{_STATED}")
 _BEHIND_HASHES_LENIENT = re.compile(rf"####\s*{_CALCULATION}{_STATED}")
 _BEHIND_PHRASE = re.compile(rf"\bthe (?:final )?answer is{_MARKUP}{_CALCULATION}{_STATED}", re.IGNORECASE)
+
 _LONGEST_NUMBER = 300  # digits; anything longer is a repetition, and int() refuses far longer ones
 
 
@@ -43,9 +43,10 @@ def extract_answer(text: str, strict: bool = False) -> str | None:
 
     strict: the number behind the first `####`, as lm-evaluation-harness's `strict-match` (tasks/gsm8k).
     Otherwise that number, else the one behind the last "The answer is", else the last number of the reply.
-    Facts count as their product; what follows the next `User:` line does not count.
+    Facts count as their product, written out, as tokens or both, so that a reply is read alike in every condition. What
+    follows the next `User:` line does not count.
     """
-    text = expand(cut_reply(text))
+    text = evaluate_facts(cut_reply(text))
     if match := (_BEHIND_HASHES if strict else _BEHIND_HASHES_LENIENT).search(text):
         return _plain(match[1])
     if strict:

@@ -33,6 +33,10 @@ GPT2_FILLERS = tuple(f"<|padding_{i}|>" for i in range(47))
 GPT2_FIRST_FACT_ID = GPT2_BPE_SIZE + len(GPT2_FILLERS)
 GPT2_VOCAB_SIZE = GPT2_FIRST_FACT_ID + len(FACT_TOKENS)
 
+# The token that marks a fact in the placebo condition and says nothing: GPT-2's first filler, or one appended after the
+# facts of any other tokenizer.
+PLACEBO_TOKENS = ("<PLACEBO>", GPT2_FILLERS[0])
+
 
 def is_gpt2_vocabulary(vocabulary: Mapping[str, int]) -> bool:
     """Whether this is GPT-2's BPE, with or without our fillers and facts; one more token makes it another's."""

@@ -1,185 +1,250 @@
 """Plain text to text with fact tokens, and back.
 
-`inject` may only rewrite a product where the rewritten text still says the same: the fact token stands for the
-number a·b, so everything that binds tighter than the multiplication (a longer number, a power, a percentage, a
-division to its left) makes a product untouchable. What is doubtful is left alone.
+A fact token stands for the number a·b, so a product may be replaced only where the text says the same afterwards.
+Whatever binds tighter than the multiplication (a longer number, a power, a percentage, a division to its left) rules a
+product out, and so does a "3 x 4" that may be a size. Leave what is doubtful alone: a missed fact costs little.
 """
 
 import re
+from bisect import bisect_right
 from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from itertools import pairwise
+from math import prod
 
-from domain_tokens.facts import FACT_PATTERN, FACT_TOKENS, PRODUCT_OF_TOKEN, fact_token
+from domain_tokens.facts import FACT_PATTERN, FACT_TOKENS, PLACEBO_TOKENS, PRODUCT_OF_TOKEN, fact_token
 
-_GAP = r"[^\S\r\n]*"  # a line break ends a product: "3\n* 4" is a number and a list item
-_FACT = rf"(?:{FACT_PATTERN.pattern})"
+_FACT = "\ue000"  # one fact token in the text that the rules look at; to them it is a number
+_GAP = r"[^\S\r\n]*+"  # a line break ends a product: "3\n* 4" is a number and a list item
+_NUMERIC = rf"\d{_FACT}¼-¾²³¹⁰-₉⅐-↉"  # digits of any script, fractions, superscripts
+_CURRENCY = "$€£¥"
+
 _PRODUCT = re.compile(rf"([1-9])({_GAP})([*×xX])({_GAP})([1-9])")
-_NUMBER = rf"(?:[0-9]+(?:,[0-9]{{3}})*(?:\.[0-9]+)?|{_FACT})"
-
-# What stands behind "=": perhaps a currency sign, perhaps a GSM8K annotation <<6*9=54>>, then the number.
-_ANNOTATION = rf"(?:<<(?:[^<>\n]|{_FACT}){{0,200}}>>)?"
-_RESULT = re.compile(rf"{_GAP}=(?!=){_GAP}[$€£]?{_ANNOTATION}{_GAP}(?P<sign>[-−+]?)[$€£]?(?P<number>{_NUMBER})")
+_NUMBER = rf"[0-9{_FACT}]++(?:[.,][0-9{_FACT}]++)*+"
+_EXPRESSION = re.compile(  # numbers with operators between them: 5 + 3 x 4 = 17
+    rf"(?<![0-9{_FACT}.,]){_NUMBER}[)\]}}]*+"
+    rf"(?:{_GAP}[-−–+*×xX÷/=]{_GAP}[{_CURRENCY}(\[{{<+\-−]*+{_NUMBER}[)\]}}]*+)++"
+)
 
 # A power, and not the ** that closes bold text: "12**2", "12 ** n", but "**3*4 = 12** apples".
-_POWER = rf"(?:{_GAP}\^|\*\*{_GAP}[0-9(+\-−.√]|\*\*\w|[^\S\r\n]+\*\*{_GAP}[\w(]|[²³¹⁰⁴-⁹⁺⁻])"
+_POWER = rf"(?:{_GAP}\^|\*\*{_GAP}[(+\-−.√0-9{_FACT}]|\*\*\w|[^\S\r\n]++\*\*{_GAP}[\w({_FACT}]|[²³¹⁰⁴-⁹⁺⁻])"
+# The number in front is only a part of another: 12 000, 12 1/2, 12 and a half, 12 %, 12 \%, 12 \frac{1}{2}, 12 million.
+_GOES_ON = (
+    rf"(?:{_GAP}(?:[{_NUMERIC}%‰]|\.[0-9]|\\[A-Za-z%]|per\s?cent|pct|hundred|thousand|[mbtr]+illion|squared|cubed"
+    rf"|factorial|choose|raised|to the\b|and{_GAP}(?:[0-9]+/|(?:a|one){_GAP}(?:half|third|quarter)))|{_POWER})"
+)
+_OPERAND = rf"(?:[{_CURRENCY}.(√0-9{_FACT}]|<<|[A-Za-z]\b)"
 
-# The number goes on in a way that is no longer the plain number: 12,5  12:30  12 1/2  12 000  12%  12e3  12^2
-_NUMBER_GOES_ON = re.compile(rf"[,.:'’][0-9]|[eE][-+]?[0-9]|{_GAP}(?:[0-9]|{_FACT}|%|\\%|per\s?cent\b)|{_POWER}|[_½¼¾]")
-
-# The number is only the first operand of an expression: 6*9 = 54 - 4
-_EXPRESSION_GOES_ON = re.compile(rf"{_GAP}[-−–+*×÷/xX]{_GAP}[-−]?{_GAP}(?:[$€£.(√]|[0-9]|{_FACT}|<<)")
-
-# Directly in front of the first operand: part of a longer number, a name, a root, a closed bracket.
-_BOUND_BEFORE = re.compile(r"(?:[\w.٫٬√∛∜\\)\]}]|[0-9>][,:'’])\Z")
-
-# In front of the first operand, gaps and signs skipped: divided, raised, under a root or function, "5 percent".
+# In front of the first operand: only these characters touch it without being part of it, a name or a tighter operator.
+_OPENS = re.compile(rf"(?:[\s(\[{{<=+\-−–±*×|`{_CURRENCY}]|(?<!>)>|(?<![0-9{_FACT}])[:\"'“‘])\Z")
+_NUMBER_BEFORE = re.compile(rf"[%{_NUMERIC}]\Z")
 _TIGHTER_BEFORE = re.compile(
-    r"(?:[/÷∕⁄／√∛∜%]|\b(?:divided by|mod|sqrt|log|ln|exp|sin|cos|tan)|[\w)\]}>][^\S\r\n]*(?:\^|\*\*))\Z", re.IGNORECASE
+    rf"(?:[/÷∕⁄／∶√∛∜%^~}}]|\\[A-Za-z,;:!]+|[0-9){_FACT}][^\S\r\n]++:|[0-9.]e|[\w)\]>{_FACT}]{_GAP}\*\*"
+    r"|\b(?:divided by|over|per|mod|modulo|rem|div|choose|power|sqrt|log|ln|lg|exp|(?:sin|cos|tan|cot|sec|csc)h?"
+    r"|(?:root|square|cube|power|logarithm|factorial|reciprocal|inverse) of))\Z",
+    re.IGNORECASE,
 )
-_NUMBER_BEFORE = re.compile(rf"(?:[0-9½¼¾²³%]|{_FACT})\Z")
-_EXPONENT_SIGN_BEFORE = re.compile(r"[0-9.][eE]\Z")
-
-# Directly behind the second operand: part of a longer number or a name, a power, a percentage, a factorial.
-_BOUND_BEHIND = re.compile(
-    rf"[\w!√]|[.,:'’][0-9]|{_GAP}(?:[0-9½¼¾]|{_FACT})|{_GAP}\.[0-9]|{_POWER}"
-    rf"|{_GAP}(?:%|\\%|٪|per\s?cent\b|squared\b|cubed\b|and{_GAP}[0-9]+/[0-9])"
+_OPERATOR_BEFORE = re.compile(
+    rf"(?:[\w)\]}}%>{_FACT}]{_GAP}(?:[*×·⋅∗]|>>)|[)\]}}{_NUMERIC}]{_GAP}(?:x|<<)|\b(?:plus|minus|times|by))\Z",
+    re.IGNORECASE,
 )
-_OPERAND_END = re.compile(rf"(?:[\w)\]}}%]|{_FACT})\Z")
+# "*3*4" is an italic 3, "**3*4" is bold, and "5*3*4" is arithmetic.
+_EMPHASIS_BEFORE = re.compile(rf"(?:(?<![\w)\]}}%*{_FACT}])\*|\*{{3,}})\Z")
+_ARTICLE_BEFORE = re.compile(r"\b(?:an?|the)\Z", re.IGNORECASE)
 
-# A bare x between digits is a product only where the text goes on like arithmetic, not like "2 x 4 boards".
-_X_CHAIN = re.compile(rf"(?:{_GAP}[xX×*]{_GAP}[0-9.,]+){{0,4}}[)\]}}]*")
-_X_GOES_ON = re.compile(rf"{_GAP}(?:[=+*/÷×\r\n]|[-−]{_GAP}[0-9]|(?:is|are|equals|gives|makes){_GAP}[$€£]?[0-9]|$)")
-_X_ENDS = re.compile(rf"{_GAP}[.,;:?!]")  # "= 3 x 4." ends a calculation, "The room is 3 x 4." does not
-_CALCULATION_BEFORE = re.compile(r"[=+\-−*×/÷(]\Z")
-_EQUALS = re.compile(rf"{_GAP}=(?!=)")
-_ARTICLE_BEFORE = re.compile(r"\b(?:a|an|the)\Z", re.IGNORECASE)
+# After the second operand: any character but these touches it as part of a number, a name or a tighter operator.
+_BOUND_AFTER = re.compile(
+    rf"[^\s)\]}}.,;:?…+\-−–*×÷/=<>|`$\\]|[.,:][\w{_FACT}]|[-−–][^\W\d_]|\\(?![)\]])"
+    rf"|{_GAP}\*(?!\*|{_GAP}[-−]?{_OPERAND})|{_GOES_ON}"
+)
+
+# What follows "=": perhaps a currency sign, perhaps a GSM8K annotation <<6*9=54>>, then the number.
+_RESULT = re.compile(
+    rf"{_GAP}=(?!=){_GAP}[{_CURRENCY}]?(?:<<[^<>\n]{{0,200}}>>)?{_GAP}"
+    rf"(?P<sign>[-−–+]?)[{_CURRENCY}]?(?P<number>[0-9]++(?:,[0-9]{{3}})*+(?:\.[0-9]++)?|\.[0-9]++)"
+)
+_RESULT_GOES_ON = re.compile(rf"_|[kKMBx]\b|bn\b|[eE][-+]?[0-9]|[,.:'’][0-9{_FACT}]|{_GOES_ON}")
+# The number is only the first operand of an expression: 6*9 = 54 - 4
+_RESULT_IS_OPERAND = re.compile(
+    rf"{_GAP}(?:[-−–+*×÷/·⋅∗xX]{_GAP}[-−]?{_GAP}{_OPERAND}|<<{_GAP}[0-9{_FACT}])|[^\S\r\n]++>>"
+)
+
+_FACT_TOKEN = rf"(?:{FACT_PATTERN.pattern})"
+_PLACEBO = "|".join(map(re.escape, PLACEBO_TOKENS))
+_OPERANDS = rf"(?:(?P=a){_GAP}[*×xX]{_GAP}(?P=b)|(?P=b){_GAP}[*×xX]{_GAP}(?P=a))(?![.,]?[0-9])"
+_MARK = rf"{_PLACEBO}|(?={_FACT_TOKEN})<MUL_(?P<a>[1-9])_(?P<b>[1-9])_[0-9]++>(?={_OPERANDS})"
+_MARK_OR_FACT = re.compile(rf"(?P<mark>{_MARK})|{_FACT_TOKEN}")
+_TOKEN_AT_END = re.compile(rf"(?:{_FACT_TOKEN}|{_PLACEBO})\Z")
+_LONGEST_TOKEN = max(map(len, FACT_TOKENS + PLACEBO_TOKENS))
 _SHORT_PIECE = re.compile(r"[^>]{0,64}>|[^>]{1,64}")  # every closing bracket ends one
-_FACT_AT_END = re.compile(rf"{_FACT}\Z")
-_LONGEST_TOKEN = max(map(len, FACT_TOKENS))
-_WINDOW = 32  # characters of context the anchored patterns need; slicing keeps the whole pass linear
 
-
-def expand(text: str) -> str:
-    """Write each fact token as its product: `expand("It is <MUL_6_9_54>.") == "It is 54."`
-
-    Idempotent, linear in len(text): a product may complete a further token, `<MUL_<MUL_1_1_1>_1_1>`.
-    """
-    done: list[str] = []
-    for piece in _SHORT_PIECE.findall(text):
-        while done and len(piece) < _LONGEST_TOKEN:
-            piece = done.pop() + piece
-        if match := _FACT_AT_END.search(piece, max(0, len(piece) - _LONGEST_TOKEN)):
-            piece = f"{piece[: match.start()]}{PRODUCT_OF_TOKEN[match[0]]}"
-        done += piece[:-_LONGEST_TOKEN], piece[-_LONGEST_TOKEN:]
-    return "".join(done)
+_WINDOW = 20  # characters of context that the anchored patterns need; slicing keeps the whole pass linear
 
 
 def inject(text: str, strict: bool = False) -> str:
-    """Write each `a*b`, `a × b`, `a x b` of whole one-digit operands, and a correct `= c` behind it, as its fact.
+    """Replace each `a*b`, `a × b`, `a x b` of whole one-digit operands, and a correct `= c` after it, by its fact.
 
-    Only where the text still says the same afterwards: `12.5*4`, `1/2*6`, `6*9%` and the wrong `6*9=55` are left
-    as they stand. With `strict`, only where the correct result is present. Idempotent, linear in len(text).
+    Replace only where the text says the same afterwards: `12.5*4`, `1/2*6`, `6*9%`, the wrong `6*9=55` and the size
+    `5×7 feet` stay. strict: only where the correct result is present. Idempotent, linear in len(text).
     """
     return inject_counted(text, strict)[0]
 
 
 def inject_counted(text: str, strict: bool = False) -> tuple[str, Counter[str]]:
-    """`inject`, and how often each fact token was put in."""
-    parts: list[str] = []
-    counts: Counter[str] = Counter()
-    copied = position = 0
-    while match := _PRODUCT.search(text, position):
-        end = _end_of_fact(text, match, strict)
-        if end is None:
-            position = match.end() - 1  # the second operand may open the next product: 10/2*3*4
-            continue
-        token = fact_token(int(match[1]), int(match[5]))
-        counts[token] += 1
-        parts += text[copied : match.start()], token
-        copied = position = end
-    parts.append(text[copied:])
-    return "".join(parts), counts
+    """Return what `inject` returns, and how often each fact token was put in."""
+    facts = [*find_facts(text, strict)]
+    return _replace(text, facts), Counter(token for _, _, token in facts)
 
 
-def _end_of_fact(text: str, match: re.Match[str], strict: bool) -> int | None:
-    """Where the text replaced by the fact ends (behind `a*b`, or behind `a*b = c`); None to leave it alone."""
-    start, end = match.start(), match.end()
-    if _BOUND_BEHIND.match(text, end) or _is_number_sign(text, start - 1) or _is_number_sign(text, end):
-        return None
-    continues_left = _left_context(text, start)
-    if continues_left is None:
-        return None
-    if not _EQUALS.match(text, end) and not _reads_as_product(text, match):
-        return None
+def find_facts(text: str, strict: bool = False) -> Iterator[tuple[int, int, str]]:
+    """Yield (start, end, token) for each fact written out in text, in order: `text[start:end]` is `a*b` or `a*b = c`.
 
+    To render a condition, write the token in place of the span, or any mark in front of it. A mark is the fact's own
+    token or a placebo token directly in front of its span. A marked fact is not found again, and marks are not part of
+    the text otherwise: every rendering of a text holds the same facts, so each rendering is idempotent.
+    """
+    for start, end, token, is_marked in _all_facts(text, strict):
+        if not is_marked:
+            yield start, end, token
+
+
+def expand(text: str) -> str:
+    """Write each fact token as its product, and marks as nothing: `expand("It is <MUL_6_9_54>.") == "It is 54."`
+
+    A fact token directly in front of its own operands is a mark, `expand("<MUL_6_9_54>9 * 6") == "9 * 6"`, and so is
+    any placebo token. Idempotent, linear in len(text): a product may complete another token, `<MUL_<MUL_1_1_1>_1_1>`.
+    """
+    done: list[str] = []
+    for match in _SHORT_PIECE.finditer(text):
+        piece = match[0]
+        while done and len(piece) < _LONGEST_TOKEN:
+            piece = done.pop() + piece
+        if token := _TOKEN_AT_END.search(piece, max(0, len(piece) - _LONGEST_TOKEN)):
+            found = _MARK_OR_FACT.match(text, match.end() - len(token[0]))
+            is_mark = token[0] in PLACEBO_TOKENS or (found and found.end() == match.end() and found["mark"])
+            piece = piece[: token.start()] + ("" if is_mark else str(PRODUCT_OF_TOKEN[token[0]]))
+        done += piece[:-_LONGEST_TOKEN], piece[-_LONGEST_TOKEN:]
+    return "".join(done)
+
+
+def evaluate_facts(text: str) -> str:
+    """Write each fact as its product, in whatever form: `6*9 = 54`, `<MUL_6_9_54>`, `<PLACEBO>6*9 = 54` are `54`."""
+    # where a fact is marked with its token, that stands for it
+    facts = ((start, end, "" if text.endswith(token, 0, start) else token) for start, end, token, _ in _all_facts(text))
+    return expand(_replace(text, facts))
+
+
+def _replace(text: str, spans: Iterable[tuple[int, int, str]]) -> str:
+    parts, copied = [], 0
+    for start, end, new in spans:
+        parts += text[copied:start], new
+        copied = end
+    return "".join(parts) + text[copied:]
+
+
+def _all_facts(text: str, strict: bool = False) -> Iterator[tuple[int, int, str, bool]]:
+    """Yield what `find_facts` yields, the marked facts too, and for each whether it is marked."""
+    plain, origin = _without_marks(text)
+    position = 0
+    while product := _PRODUCT.search(plain, position):
+        start, token = origin[product.start()], fact_token(int(product[1]), int(product[5]))
+        is_marked = text.endswith((token, *PLACEBO_TOKENS), 0, start)
+        holds_a_mark = origin[product.end() - 1] - start != product.end() - 1 - product.start()
+        end = None if holds_a_mark else _end_of_fact(plain, product, strict)
+        if end is not None:
+            yield start, origin[end - 1] + 1, token, is_marked
+        # else the second operand may open the next product: 10/2*3*4
+        position = end or product.end() - (not is_marked)
+
+
+def _without_marks(text: str) -> tuple[str, Sequence[int]]:
+    """Return the text that the rules look at, and the index in text of each of its characters.
+
+    Marks are left out, and any other fact token is the one character `_FACT`.
+    """
+    if "<MUL_" not in text and not any(token in text for token in PLACEBO_TOKENS):
+        return text, range(len(text))
+    parts, origin, copied = [], [], 0
+    for match in _MARK_OR_FACT.finditer(text):
+        parts += text[copied : match.start()], "" if match["mark"] else _FACT
+        origin += range(copied, match.start() + (not match["mark"]))
+        copied = match.end()
+    return "".join(parts) + text[copied:], [*origin, *range(copied, len(text))]
+
+
+def _end_of_fact(text: str, product: re.Match[str], strict: bool) -> int | None:
+    """Return where the fact ends, after `a*b` or after `a*b = c`; None if the product is not to be replaced."""
+    end = product.end()
+    context = None if _BOUND_AFTER.match(text, end) else _left_context(text, product.start())
+    if context is None:
+        return None
     result = _RESULT.match(text, end)
-    if result is None or _EXPRESSION_GOES_ON.match(text, result.end()):
-        return None if strict else end
-    if continues_left == "operator":
-        # In 10 + 3*4 = 22 the number is the result of more than this product: it stays, right or wrong.
-        return None if strict else end
-    product = int(match[1]) * int(match[5])
-    if _NUMBER_GOES_ON.match(text, result.end()) or not _equals(result["sign"] + expand(result["number"]), product):
-        return None
-    plainly_written = re.fullmatch(rf"{_GAP}={_GAP}{product}", result[0])
-    return result.end() if plainly_written and continues_left == "" else end
+    # In 10 + 3*4 = 22 and in 6*9 = 50 + 4 the number is not the result of this product, right or wrong.
+    if result and context != "operator" and not _RESULT_IS_OPERAND.match(text, result.end()):
+        value = int(product[1]) * int(product[5])
+        is_right = result["sign"] in ("", "+") and float(result["number"].replace(",", "")) == value
+        if not is_right or _RESULT_GOES_ON.match(text, result.end()):
+            return None
+        return result.end() if result[0].replace("=", "").strip() == str(value) else end
+    return end if context != "article" and not strict and _reads_as_product(text, product) else None
 
 
 def _left_context(text: str, start: int) -> str | None:
-    """What the product hangs on: "" nothing, "operator", "equation" (a number and =), or None: leave it alone."""
-    if _BOUND_BEFORE.search(text[max(0, start - 2) : start]):
+    """Return what the product hangs on: an "operator", an "article" or nothing, ""; None to leave it alone."""
+    if start and not _OPENS.search(text[max(0, start - 2) : start]):
         return None
     i = _skip_gap(text, start)
-    if i < start and _NUMBER_BEFORE.search(text[max(0, i - _WINDOW) : i]):
+    if i < start and _NUMBER_BEFORE.search(text[max(0, i - 1) : i]):
         return None  # "1 3*4" could be a mixed number, "2 000 3*4" a spaced one
-    signed = False
+    unsigned = i
     while i and text[i - 1] in "-−–+±":
-        signed = True
-        sign_at = i - 1
-        if _EXPONENT_SIGN_BEFORE.search(text[max(0, sign_at - 2) : sign_at]):
-            return None
-        i = _skip_gap(text, sign_at)
+        i = _skip_gap(text, i - 1)
     before = text[max(0, i - _WINDOW) : i]
-    if _TIGHTER_BEFORE.search(before):
+    if _TIGHTER_BEFORE.search(before) or (i == start and _EMPHASIS_BEFORE.search(before)):
         return None
-    if signed:
-        # "-3*4" is a signed product and "5 - 3*4" a difference, but "- 3*4" opens a list item.
-        is_operator = bool(_OPERAND_END.search(before)) or text[start - 1] in "-−–±"
-        return "operator" if is_operator else ""
-    if before.endswith(("*", "×", "x", "X", "=")):
-        left = text[max(0, i - 1 - _WINDOW) : _skip_gap(text, i - 1)]
-        behind_number = _NUMBER_BEFORE.search(left) or left.endswith((")", "]", "}", ">"))
-        if before[-1] == "=":
-            return "equation" if behind_number else ""
-        if before[-1] in "xX":
-            return "operator" if behind_number else ""
-        return "operator" if _OPERAND_END.search(left) else ""
-    return ""
+    is_list_item = before[-1:] in "\r\n" and text[start - 1].isspace()
+    if (i < unsigned and not is_list_item) or _OPERATOR_BEFORE.search(before):
+        return "operator"
+    return "article" if _ARTICLE_BEFORE.search(before) else ""
 
 
 def _skip_gap(text: str, i: int) -> int:
-    """The index behind the last character in front of i that is not horizontal space."""
-    while i and text[i - 1].isspace() and text[i - 1] not in "\r\n":
+    """Return the index after the last character in front of i that is no horizontal space and no currency sign."""
+    while i and (text[i - 1] in "$€£¥\\" or (text[i - 1].isspace() and text[i - 1] not in "\r\n")):
         i -= 1
     return i
 
 
-def _is_number_sign(text: str, i: int) -> bool:
-    """Digits of other scripts, ½, ² and the like are numbers too."""
-    return 0 <= i < len(text) and text[i].isnumeric()
-
-
-def _reads_as_product(text: str, match: re.Match[str]) -> bool:
-    """Whether a product without "=" behind it is meant as one, and not as "an 8×8 board" or "2 x 4 boards"."""
-    before = text[max(0, match.start() - _WINDOW) : _skip_gap(text, match.start())]
-    if _ARTICLE_BEFORE.search(before):
+def _reads_as_product(text: str, product: re.Match[str]) -> bool:
+    """Return whether a product without its result is meant as one, and not as a size or as two numbers ("5* 3")."""
+    _, gap, sign, other_gap, _ = product.groups()
+    if bool(gap) != bool(other_gap) or (sign in "xX" and not gap):
         return False
-    if match[3] not in "xX":
+    return sign == "*" or bisect_right(_calculations(text), product.start()) % 2 == 1
+
+
+@lru_cache(maxsize=1)
+def _calculations(text: str) -> list[int]:
+    """Return start, end, start, end, … of the expressions in which × and x mean times."""
+    if _PRODUCT.fullmatch(text.strip()):
+        return [0, len(text)]
+    return [bound for match in _EXPRESSION.finditer(text) if _is_calculation(match[0]) for bound in match.span()]
+
+
+def _is_calculation(expression: str) -> bool:
+    """Return whether × and x mean times in it: it has an operator that no size has, or an equation that comes out."""
+    if any(sign in expression for sign in ("*", "÷", _FACT)):
         return True
-    if not (match[2] and match[4]):
-        return False
-    behind = _X_CHAIN.match(text, match.end()).end()
-    return bool(_X_GOES_ON.match(text, behind) or (_X_ENDS.match(text, behind) and _CALCULATION_BEFORE.search(before)))
+    sides = [[term.strip(f" ()[]{{}}{_CURRENCY}") for term in side.split("+")] for side in expression.split("=")]
+    if any(len(terms) > 1 and any(re.fullmatch(_NUMBER, term) for term in terms) for terms in sides):
+        return True  # 5 + 3 x 4, and not 2 x 4 + 2 x 6
+    return any(left is not None and left == right for left, right in pairwise(map(_value, sides)))
 
 
-def _equals(written: str, product: int) -> bool:
-    return float(written.replace(",", "").replace("−", "-")) == product
+def _value(terms: list[str]) -> float | None:
+    """Return the sum of products of plain numbers; None if a term is anything else."""
+    try:
+        return sum(prod(float(factor.replace(",", "")) for factor in re.split("[×xX]", term)) for term in terms)
+    except ValueError:
+        return None

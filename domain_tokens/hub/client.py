@@ -30,7 +30,8 @@ LOG_IN = "log in with `uv run hf auth login` or set HF_TOKEN"
 _WAITS = (1, 5)  # seconds before the second and third try
 _SILENCE_LIMIT = 60  # seconds without a byte before a connection counts as lost; the client would wait for ever
 _SLOWEST = 1000  # bytes a second; slower than that, nothing of use arrives
-_promised: ContextVar[int] = ContextVar("promised", default=100_000_000)  # bytes; of answers whose size nobody said
+_LONGEST_ANSWER = 100_000_000  # bytes of an answer whose size nobody said
+_promised: ContextVar[int | None] = ContextVar("promised", default=None)  # bytes of the file that is being fetched
 
 
 def prepare_client(say: Callable[[str], None]) -> None:
@@ -110,10 +111,10 @@ class BeyondLimit(RuntimeError):
 
 
 class _LimitedBody(httpx2.SyncByteStream):
-    """The body of an answer, no longer than was promised and no slower than `_SLOWEST`."""
+    """The body of an answer: no longer than was promised, and no slower than `_SLOWEST`."""
 
-    def __init__(self, body: httpx2.SyncByteStream):
-        self.body, self.limit = body, _promised.get()
+    def __init__(self, body: httpx2.SyncByteStream, limit: float):
+        self.body, self.limit = body, limit
 
     def __iter__(self) -> Iterator[bytes]:
         began, received = time.monotonic(), 0
@@ -121,8 +122,7 @@ class _LimitedBody(httpx2.SyncByteStream):
             received += len(chunk)
             if received > self.limit:
                 raise BeyondLimit(f"the Hub sends more than the {self.limit:,} bytes it promised; check HF_ENDPOINT")
-            patience = 6 * constants.HF_HUB_DOWNLOAD_TIMEOUT + received / _SLOWEST
-            if time.monotonic() - began > patience:
+            if time.monotonic() - began > 6 * constants.HF_HUB_DOWNLOAD_TIMEOUT + received / _SLOWEST:
                 raise BeyondLimit(f"the Hub sends less than {_SLOWEST:,} bytes a second; {_AGAIN} later")
             yield chunk
 
@@ -130,11 +130,11 @@ class _LimitedBody(httpx2.SyncByteStream):
         self.body.close()
 
 
-class _LimitedTransport(httpx2.HTTPTransport):
-    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
-        response = super().handle_request(request)
-        response.stream = _LimitedBody(response.stream)
-        return response
+def _limit_body(response: httpx2.Response) -> None:
+    """Bound an answer by the size of the file that is fetched, else by its own header, else by what is sensible."""
+    has_length = "Content-Length" in response.headers  # the connection itself ends such a body there
+    limit = _promised.get() or (float("inf") if has_length else _LONGEST_ANSWER)
+    response.stream = _LimitedBody(response.stream, limit)
 
 
 @contextmanager
@@ -152,8 +152,8 @@ class _Client(httpx2.Client):
 
     def __init__(self):
         super().__init__(
-            event_hooks={"request": [hf_request_event_hook]}, follow_redirects=True, timeout=_SILENCE_LIMIT,
-            transport=_LimitedTransport(),
+            event_hooks={"request": [hf_request_event_hook], "response": [_limit_body]},
+            follow_redirects=True, timeout=_SILENCE_LIMIT,
         )  # fmt: skip
 
     def build_request(self, *args, timeout=None, **kwargs):

@@ -6,7 +6,6 @@ partial files away.
 
 import re
 import shutil
-from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,13 +18,12 @@ from huggingface_hub.utils import build_hf_headers
 from tqdm import tqdm
 
 from domain_tokens.hub.client import BeyondLimit, hub_errors, promised, with_retries
-from domain_tokens.hub.files import CARD_NAME, CHECKPOINT_FILE, PUBLISHED_FILES, SHARD, is_same
+from domain_tokens.hub.files import CARD_NAME, CHECKPOINT_FILE, PUBLISHED_FILES, SHARD, is_same, list_files
 from domain_tokens.runs.errors import InputError, RunError
 from domain_tokens.runs.files import write_json
 from domain_tokens.runs.names import RECORD_NAME
 
 _LOCK, _LOCK_WAIT = ".lock", 1  # seconds
-_MOST_FILES = 10_000  # in a repository; a listing may go on for ever
 
 
 class Remote(NamedTuple):
@@ -51,10 +49,7 @@ def find_remote_model(
             if isinstance(error, GatedRepoError):  # it is there, and its owner can open it
                 raise
             return None
-        entries = islice(api.list_repo_tree(repo_id, recursive=True, revision=info.sha), _MOST_FILES + 1)
-        files = {entry.path: entry for entry in entries if isinstance(entry, RepoFile)}
-    if len(files) > _MOST_FILES:
-        raise RunError(f"{repo_id} lists more than {_MOST_FILES:,} files, so it is no model; check the name")
+        files = list_files(api, repo_id, recursive=True, revision=info.sha)
     wanted = [*PUBLISHED_FILES, CARD_NAME]
     if "model.safetensors" not in files:  # other people's models may come in several files
         wanted += [path for path in files if SHARD.fullmatch(path)]
@@ -119,7 +114,8 @@ def _download(remote: Remote, file: RepoFile, folder: Path) -> None:
     try:
         with_retries(go_on)
     except BeyondLimit:
-        part.unlink()
+        if part.stat().st_size > file.size:
+            part.unlink()
         raise
     if not is_same(part, file):
         part.unlink()

@@ -1,11 +1,15 @@
 """The files of a model that travel to and from the Hub, and comparing them with what the Hub has."""
 
-import hashlib
 import re
+from io import BytesIO
+from itertools import islice
 from pathlib import Path
 
+from huggingface_hub import HfApi
 from huggingface_hub.hf_api import RepoFile
+from huggingface_hub.utils.sha import git_hash, sha_fileobj
 
+from domain_tokens.runs.errors import RunError
 from domain_tokens.runs.names import GSM8K_SFT_RESULTS, RECORD_NAME, RESOLVED_CONFIG, TULU_RESULTS
 
 CARD_NAME = "README.md"
@@ -23,11 +27,20 @@ CHECKPOINT_FILE = re.compile(r"checkpoint-\d+/[\w-][\w.-]*")
 CHECKPOINT_NAME = re.compile(r"checkpoint-\d+")
 
 START_STAGES = ("prepare_base", "start")
+_MOST_FILES = 10_000  # in a repository; a listing may go on for ever
 
 
 def is_here(folder: Path) -> bool:
     """Return whether the folder holds a model. Downloads and training runs put it there whole."""
     return (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))
+
+
+def list_files(api: HfApi, repo_id: str, **where) -> dict[str, RepoFile]:
+    """Return a repository's files by their path. Raises RunError for a listing without end."""
+    entries = list(islice(api.list_repo_tree(repo_id, **where), _MOST_FILES + 1))
+    if len(entries) > _MOST_FILES:
+        raise RunError(f"{repo_id} lists more than {_MOST_FILES:,} files, so it is no model; check the name")
+    return {entry.path: entry for entry in entries if isinstance(entry, RepoFile)}
 
 
 def size_of(content: Path | bytes) -> int:
@@ -39,12 +52,9 @@ def is_same(content: Path | bytes, file: RepoFile) -> bool:
     if size_of(content) != file.size:
         return False
     if file.lfs is None:
-        data = content if isinstance(content, bytes) else content.read_bytes()
-        return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest() == file.blob_id
-    if isinstance(content, bytes):
-        return hashlib.sha256(content).hexdigest() == file.lfs.sha256
-    with content.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest() == file.lfs.sha256
+        return git_hash(content if isinstance(content, bytes) else content.read_bytes()) == file.blob_id
+    with BytesIO(content) if isinstance(content, bytes) else content.open("rb") as opened:
+        return sha_fileobj(opened).hex() == file.lfs.sha256
 
 
 def weight_files(folder: Path) -> list[str]:

@@ -36,7 +36,7 @@ def render_model_card(
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=False, trim_blocks=True, lstrip_blocks=True,
-        keep_trailing_newline=True,
+        keep_trailing_newline=True, undefined=jinja2.StrictUndefined,
     )  # fmt: skip
     environment.filters |= {"cell": _cell, "plain": _plain, "percent": "{:.1%}".format, "commit": _commit}
     try:
@@ -71,7 +71,7 @@ def _values(opened: OpenModel, folder: Path, repo_id: str) -> dict[str, Any]:
         "prompt": json.dumps(prompt_text(question_conversation(_QUESTION), opened.tokenizer.eos_token)),
         "end_of_text": opened.tokenizer.eos_token,
         "sft": sft,
-        "versions": sft["environment"].get("libraries") if sft else None,
+        "versions": sft["environment"].get("libraries") if sft is not None else None,
         "recipe": recipe,
         "fence": "`" * max(3, 1 + max(map(len, re.findall("`+", recipe)), default=0)),
         "evaluations": evaluations,
@@ -158,8 +158,7 @@ def _commit(stage: Mapping) -> str | None:
 
 def _cell(value: object) -> str:
     """Show a value in a table: text as code."""
-    is_missing = value is None or isinstance(value, jinja2.Undefined)
-    text = "" if is_missing else _plain(str(value))
+    text = "" if value is None else _plain(str(value))
     return f"`{text}`" if isinstance(value, str) and text else text
 
 

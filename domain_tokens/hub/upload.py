@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
-from huggingface_hub.hf_api import RepoFile
 
 from domain_tokens.hub.client import hub_errors, with_retries
 from domain_tokens.hub.files import (
@@ -15,6 +14,7 @@ from domain_tokens.hub.files import (
     SHARD,
     START_STAGES,
     is_same,
+    list_files,
     weight_files,
 )
 from domain_tokens.prompt import CHAT_TEMPLATE
@@ -80,7 +80,7 @@ def upload_model(api: HfApi, repo_id: str, files: Mapping[str, Path | bytes], pr
             "make it private in its settings on the Hub, or leave out --private"
         )
     with hub_errors(f"uploading to {repo_id}"):
-        there = {entry.path: entry for entry in api.list_repo_tree(repo_id) if isinstance(entry, RepoFile)}
+        there = list_files(api, repo_id)
         changed = [name for name, content in files.items() if name not in there or not is_same(content, there[name])]
         stale = [name for name in there if (name in PUBLISHED_FILES or SHARD.fullmatch(name)) and name not in files]
 

@@ -16,7 +16,7 @@ from domain_tokens.runs.errors import InputError, short_repr
 from domain_tokens.runs.files import read_json, read_jsonl
 
 # Rises with any change of prompt, stop rule or answer pattern: figures of different versions are not compared.
-EVAL_VERSION = 2
+EVAL_VERSION = 3
 
 # Larger numbers are no counts, steps or seconds, and break the arithmetic.
 Count = Annotated[int, Field(ge=0, le=10**15)]

@@ -56,12 +56,29 @@ def stated_earlier(reply, ours, theirs):
 
 PLAIN = r"-?\$?-?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?[.,]*"
 
+
+def digits(theirs: str) -> str:
+    return re.escape(theirs.strip("-$.,")) or "[^\\s\\S]"  # no digits match nothing
+
+
+def written_out_fact(reply, ours, theirs):
+    """The harness read an operand of a product that counts as a number."""
+    return inject(reply) != reply and re.search(rf"[*×xX]\s*{digits(theirs)}|{digits(theirs)}\s*[*×xX]", reply)
+
+
 DIFFERENCES = {
     STRICT: {
         "fact": Difference(
-            "A fact token counts as its product (design: facts count as their product).",
-            lambda reply, ours, theirs: re.search(r"####\s*\S*<MUL_", reply),
-            [("#### <MUL_6_9_54>", "54", True), ("#### $<MUL_6_9_54>", "54", True)],
+            "A fact counts as its product, as a token, written out or both.",
+            lambda reply, ours, theirs: re.search(r"####\s*\S*<(?:MUL|PLACEBO)", inject(reply)),
+            [
+                ("#### <MUL_6_9_54>", "54", True),
+                ("#### $<MUL_6_9_54>", "54", True),
+                ("#### 6*9 = 54", "54", True),
+                ("#### 6*9 apples", "6", False),
+                ("#### <MUL_6_9_54>6*9=54", "54", True),
+                ("#### <PLACEBO>54", "54", True),
+            ],
         ),
         "space": Difference(
             "The number behind #### counts with any space before it, or none; the harness wants exactly one.",
@@ -135,9 +152,17 @@ DIFFERENCES = {
             [("They are 1,2,3", "3", True), ("They are 1,2,3", "123", False), ("It is ...54", "54", True)],
         ),
         "fact": Difference(
-            "A fact token counts as its product within a longer number too; the harness reads the digits of its name.",
-            lambda reply, ours, theirs: re.search(r"[0-9.,$>]<MUL_|<MUL_\w+>[0-9.,$]", reply),
-            [("It costs $<MUL_6_9_54>.00", "54", True)],
+            "A fact counts as its product, written out too and within a longer number; the harness reads an operand "
+            "or the digits of the token's name.",
+            lambda reply, ours, theirs: (
+                re.search(r"[0-9.,$>]<MUL_|<MUL_\w+>[0-9.,$]", reply) or written_out_fact(reply, ours, theirs)
+            ),
+            [
+                ("It costs $<MUL_6_9_54>.00", "54", True),
+                ("They have 6*9", "54", True),
+                ("They have 6 * 9 apples", "9", False),
+                ("They have <MUL_6_9_54>6*9", "54", True),
+            ],
         ),
     },
 }
@@ -208,7 +233,7 @@ CHANGES = {
     ),
     "cut short": (
         lambda answer, other: answer[: len(other) % len(answer)],
-        {FLEXIBLE: {"spelling", "fraction", "minus", "punctuation"}},
+        {FLEXIBLE: {"spelling", "fraction", "minus", "punctuation", "fact"}},
     ),
     "dots": (lambda answer, other: f"{answer.replace('#### ', 'So ')} ...", {FLEXIBLE: {"punctuation"}}),
     "a unit": (lambda answer, other: f"{answer.replace('#### ', 'So ')} m^2", {FLEXIBLE: {"exponent"}}),

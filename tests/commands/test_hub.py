@@ -6,8 +6,10 @@ The commands run as a user gives them, against a Hub on 127.0.0.1 that the real 
 import json
 import os
 import re
+import resource
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -807,6 +809,7 @@ def test_gsm8k_by_its_hub_id(hub, command, toy_base, toy_data, tmp_path):
     assert hub_file.read_bytes() == local_file.read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "script",
     [
@@ -815,13 +818,20 @@ def test_gsm8k_by_its_hub_id(hub, command, toy_base, toy_data, tmp_path):
         "sft/sft_gsm8k.py --model-path base --output-dir out --condition baseline --config gsm8k.yaml",
     ],
 )
-def test_without_a_network_a_hub_id_fails_in_seconds(command, toy_base, tmp_path, script):
+def test_without_a_network_a_hub_id_fails_in_seconds(toy_base, tmp_path, script):
+    """In an interpreter of its own, for the client reads its address when it is imported."""
     (tmp_path / "base").symlink_to(toy_base["baseline"])
     (tmp_path / "gsm8k.yaml").symlink_to(ROOT / "sft/configs/gsm8k.yaml")
+    path, *arguments = script.split()
+    used = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
     began = time.monotonic()
-    shown = command(*script.split(), HF_ENDPOINT="http://127.0.0.1:9")
-    assert "the Hub cannot be reached; check the network" in shown.error(1)
-    assert time.monotonic() - began < 20
+    shown = subprocess.run(
+        [sys.executable, ROOT / path, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False,
+        env=os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "hf"), "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    waited = time.monotonic() - began - 3 * (resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - used)
+    assert "the Hub cannot be reached; check the network" in Shown(1, "", shown.stderr.splitlines(True)[-1]).error(1)
+    assert waited < 20, "seconds beyond those of imports on a busy machine"
 
 
 def test_a_model_in_several_files_is_uploaded_too(hub, upload, model):

@@ -432,6 +432,10 @@ class Handler(BaseHTTPRequestHandler):
         paths = [path for path in with_folders(commit) if path in form.get("paths", [])]
         return Reply([tree_entry(commit, path, form.get("expand") == ["true"]) for path in paths])
 
+    @route("GET", "/")
+    def home(self) -> Reply:
+        return Reply(b"")
+
     @route("GET", rf"{API}/revision/(?P<revision>[^/]+)")
     @route("GET", API)
     def info(self, kind: str, repo_id: str, revision: str = "main") -> Reply:

@@ -1,8 +1,12 @@
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+"""An answer is read as a number, and as the same number in every condition."""
 
-from domain_tokens import extract_answer, inject, is_correct
+import pytest
+from conftest import SHARED, read_jsonl
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from renderings import RENDERINGS, render
+
+from domain_tokens import extract_answer, is_correct
 
 
 @pytest.mark.parametrize(
@@ -104,13 +108,100 @@ def test_a_right_number_without_hashes_is_right_only_in_the_lenient_score():
     assert not is_correct("It is 54.", "54", strict=True)
 
 
-@pytest.mark.parametrize("form", ["The answer is {}.", "#### {}", "So {} apples", "They have {}"])
-@pytest.mark.parametrize("product", ["6*9 = 54", "6*9=54", "6 × 9 = $54", "2 + 6*9 = 56"])
-def test_a_reply_counts_the_same_with_and_without_facts(form, product):
-    reply, reference = form.format(product), product[-2:]
-    assert inject(reply) != reply
-    assert is_correct(reply, reference)
-    assert is_correct(inject(reply), reference)
+# --- one reply, one verdict: in every condition --------------------------------------------------------------------
+
+CALCULATIONS = [
+    "#### {a}*{b}=<<{a}*{b}={c}>>{c}", "#### {a}*{b} apples = {c}", "#### {a}*{b} = {c} apples",
+    "#### {a} × {b} = ${c}", "#### {a}*{b}", "#### {a}*{b} apples", "#### ({a}*{b}) = {c}",
+    "The answer is {a}*{b}=<<{a}*{b}={c}>>{c}.", "The answer is ({a}*{b}) = {c}", "The answer is {a}*{b}.",
+    "The answer is: **{a}*{b} = {c}**", "\\boxed{{{a}*{b}}}", "They have {a} * {b} = {c}", "They have {a}*{b}",
+    "So {a} x {b} = {c}.",
+]  # fmt: skip
+OWN_ANSWERS = [
+    "Tom has 6*9=<<6*9=54>>54 eggs.\n#### 54",
+    "Half of 8 x 4 = 32 is 32/2=<<32/2=16>>16.\n#### 16",
+    "It costs $7*8 = $<<7*8=56>>56.\n56 - 20 = <<56-20=36>>36\n#### 36",
+]
+
+
+@pytest.fixture(scope="module", params=["own", "real"])
+def answers(request) -> list[str]:
+    if request.param == "own":
+        return OWN_ANSWERS
+    if not SHARED.exists():
+        pytest.skip("the real GSM8K lies beside the repository only on some machines")
+    return [row["answer"] for split in ("train", "test") for row in read_jsonl(SHARED / f"gsm8k/{split}.jsonl")]
+
+
+@pytest.mark.parametrize("calculation", CALCULATIONS)
+@pytest.mark.parametrize("condition", RENDERINGS)
+def test_an_answer_that_ends_in_a_calculation_is_right_in_every_condition(answers, condition, calculation):
+    facts = {str(a * b): (a, b) for a in range(1, 10) for b in range(1, 10)}
+    tried = 0
+    for answer in answers[:: len(answers) // 1000 + 1]:
+        solution, reference = answer.split("#### ")
+        if reference in facts:
+            a, b = facts[reference]
+            reply = solution + calculation.format(a=a, b=b, c=reference)
+            for form in (reply, render(reply, condition)):
+                assert is_correct(form, reference)
+                if calculation.startswith("#### {a}"):
+                    assert is_correct(form, reference, strict=True)
+            tried += 1
+    assert tried > len(answers) / 100
+
+
+@pytest.mark.parametrize("condition", RENDERINGS)
+def test_every_gsm8k_answer_is_read_alike_in_every_condition(answers, condition):
+    for answer in answers[:: len(answers) // 2000 + 1]:
+        solution, reference = answer.split("#### ")
+        for reply in (answer, solution, f"{solution}The answer is {reference}"):
+            rendered = render(reply, condition)
+            assert extract_answer(rendered) == extract_answer(reply)
+            assert extract_answer(rendered, strict=True) == extract_answer(reply, strict=True)
+
+
+@pytest.mark.parametrize(
+    ("reply", "correct", "correct_strict"),
+    [
+        ("#### 6*9 = 55", False, False),
+        ("#### 6*9 + 1 = 55", False, True),
+        ("#### 2 + 6*9 = 56", False, False),
+        ("The answer is 6*8.", False, False),
+        ("#### <PLACEBO>54", True, True),
+        ("#### <|padding_0|>6*9=54", True, True),
+        ("#### <MUL_6_9_54>6*9", True, True),
+        ("#### <MUL_7_8_56>6*9", False, False),
+    ],
+)
+def test_a_wrong_calculation_stays_wrong_in_every_condition(reply, correct, correct_strict):
+    for form in (reply, *(render(reply, condition) for condition in RENDERINGS)):
+        assert is_correct(form, "54") is correct
+        assert is_correct(form, "54", strict=True) is correct_strict
+
+
+PIECES = [
+    *"0123456789", *" .,/$-#\n%=*x×+()½", "####", "#### ", "The answer is ", " = ", "6*9", "6*9=54", "2*3", "3 x 4",
+    "=12", "<<", ">>", "1 1/2", "^2", "e3", "User:", "<|endoftext|>", "<MUL_6_9_54>", "<MUL_2_3_6>", "<PLACEBO>",
+    "<|padding_0|>",
+]  # fmt: skip
+NUMBERS = st.sampled_from([*"123456789", "1,234", "1.5", "1/2", "6*9", "3*4=12", "10", "54"])
+REPLIES = st.lists(st.sampled_from(PIECES), max_size=20).map("".join) | st.builds(
+    lambda form, a, b, c: form.format(a=a, b=b, c=c), st.sampled_from(CALCULATIONS), NUMBERS, NUMBERS, NUMBERS
+)
+
+
+@pytest.mark.parametrize("condition", RENDERINGS)
+@given(REPLIES, REPLIES)
+@settings(max_examples=500, deadline=None)
+@example("3 x 4", "\nUser: 5")  # of the whole text only the first line is the reply
+@example("1*2=2*3=6", "")
+def test_any_reply_is_read_alike_in_every_condition(condition, first, second):
+    """What is read alike is judged alike, whatever the reference."""
+    reply = first + second
+    rendered = render(reply, condition)
+    assert extract_answer(rendered) == extract_answer(reply)
+    assert extract_answer(rendered, strict=True) == extract_answer(reply, strict=True)
 
 
 def test_a_reference_without_a_number_is_an_error():
