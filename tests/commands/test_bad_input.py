@@ -812,7 +812,7 @@ COMPARISONS = {
         put(f"{EVAL}/gsm8k_results.json", "[]"),
     ),
     "results of nothing": Case(
-        COMPARE, [f"{EVAL}/gsm8k_results.json: condition is missing"], put(f"{EVAL}/gsm8k_results.json", "{}")
+        COMPARE, [f"{EVAL}/gsm8k_results.json: eval_version is missing"], put(f"{EVAL}/gsm8k_results.json", "{}")
     ),
     "half-written predictions": Case(
         COMPARE,
