@@ -201,9 +201,10 @@ def save_model(
         shutil.rmtree(temporary, ignore_errors=True)  # left by a killed run
         model.save_pretrained(temporary, state_dict=weights)
         tokenizer.save_pretrained(temporary)
-        settings = temporary / "tokenizer_config.json"
-        # The class that reads tokenizer.json as it stands, by the name that transformers 4 knows too.
-        write_json(settings, read_json(settings) | {"tokenizer_class": "PreTrainedTokenizerFast"})
+        # The class that reads tokenizer.json as it stands, by the name that transformers 4 knows too. Its inputs must
+        # be said with it: by default it gives token types, which GPT-2 would add to its embeddings.
+        kind = {"tokenizer_class": "PreTrainedTokenizerFast", "model_input_names": tokenizer.model_input_names}
+        write_json(temporary / "tokenizer_config.json", read_json(temporary / "tokenizer_config.json") | kind)
         record: ModelRecord = {"condition": condition, "lineage": lineage}
         write_json(temporary / RECORD_NAME, record)
         (folder / RECORD_NAME).unlink(missing_ok=True)
