@@ -14,8 +14,9 @@ from safetensors import SafetensorError
 from tqdm import tqdm
 
 from domain_tokens.conditions import CONDITIONS
+from domain_tokens.data.cache import prepare_training_data
 from domain_tokens.data.conversations import Converter
-from domain_tokens.data.prepared import Prepared, cut_warning, prepare_training_data
+from domain_tokens.data.prepared import Prepared, cut_warning
 from domain_tokens.data.splits import contaminated_text, unusable_text
 from domain_tokens.hub.client import prepare_client
 from domain_tokens.models.device import device_name, peak_memory

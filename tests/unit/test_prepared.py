@@ -13,9 +13,10 @@ import pytest
 from conftest import write_jsonl
 from filelock import FileLock
 
+from domain_tokens.data.cache import _RULES, prepare_training_data
 from domain_tokens.data.conversations import gsm8k_conversation, tulu_conversation
 from domain_tokens.data.parallel import map_rows
-from domain_tokens.data.prepared import _RULES, cut_warning, prepare, prepare_training_data
+from domain_tokens.data.prepared import cut_warning, prepare
 from domain_tokens.prompt import IGNORED_LABEL
 from domain_tokens.runs.errors import InputError, RunError
 from domain_tokens.runs.recipes import DataConfig
@@ -108,7 +109,7 @@ def test_a_split_with_nothing_to_train_on_stops_the_run_and_leaves_nothing(tmp_p
 
 
 def test_rows_from_disk_are_those_from_memory_whatever_the_processes(config, toy_tokenizer, own_cache, monkeypatch):
-    monkeypatch.setattr("domain_tokens.data.prepared._CHUNK", 3)
+    monkeypatch.setattr("domain_tokens.data.cache._CHUNK", 3)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2})
     train, val, left_out = prepare_training_data(config, 1, gsm8k_conversation, toy_tokenizer, inject_facts=True)
     texts = [toy_tokenizer.decode(row["input_ids"]) for row in (*train, *val)]
@@ -128,7 +129,7 @@ def test_rows_from_disk_are_those_from_memory_whatever_the_processes(config, toy
 
 
 def test_a_part_without_a_usable_row_does_no_harm(tmp_path, toy_tokenizer, own_cache, monkeypatch):
-    monkeypatch.setattr("domain_tokens.data.prepared._CHUNK", 1)
+    monkeypatch.setattr("domain_tokens.data.cache._CHUNK", 1)
     rows = [GOOD if i % 3 else GOOD | {"question": "7 " * 80} for i in range(12)]  # a third has no room for its answer
     config = data_config(write_jsonl(tmp_path / "train.jsonl", rows))
     train, _, _ = prepare_training_data(config, 1, gsm8k_conversation, toy_tokenizer, inject_facts=True)
@@ -138,7 +139,7 @@ def test_a_part_without_a_usable_row_does_no_harm(tmp_path, toy_tokenizer, own_c
 
 def test_the_second_time_nothing_is_prepared(config, toy_tokenizer, own_cache, monkeypatch):
     first = prepare_training_data(config, 1, gsm8k_conversation, toy_tokenizer, inject_facts=True)
-    monkeypatch.setattr("domain_tokens.data.prepared.split_training_rows", None)  # would fail if it were called
+    monkeypatch.setattr("domain_tokens.data.cache.split_training_rows", None)  # would fail if it were called
     second = prepare_training_data(config, 1, gsm8k_conversation, toy_tokenizer, inject_facts=True)
     assert isinstance(second[0].ids, np.memmap)
     assert first[0].too_long == second[0].too_long
@@ -178,7 +179,7 @@ def test_rows_are_prepared_again_after_any_change_that_decides_them(
     (rules / "data").mkdir(parents=True)
     for name in _RULES:
         (rules / name).write_text("as it was")
-    monkeypatch.setattr("domain_tokens.data.prepared._PACKAGE", rules)
+    monkeypatch.setattr("domain_tokens.data.cache._PACKAGE", rules)
     assert prepare_again() == 1
     (rules / "inject.py").write_text("changed")
     assert prepare_again() == 1
@@ -291,7 +292,7 @@ def test_a_killed_process_is_an_error_instead_of_an_endless_wait(monkeypatch):
 
 
 def test_an_error_in_another_process_arrives(tmp_path, monkeypatch, toy_tokenizer, own_cache):
-    monkeypatch.setattr("domain_tokens.data.prepared._CHUNK", 3)
+    monkeypatch.setattr("domain_tokens.data.cache._CHUNK", 3)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
     rows = [{"id": "1", "messages": [{"role": "assistant", "content": "5"}]}] * 20
     config = data_config(write_jsonl(tmp_path / "train.jsonl", rows))
