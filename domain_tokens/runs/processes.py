@@ -18,11 +18,6 @@ def is_first_here() -> bool:
     return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
-def are_sharding() -> bool:
-    """Whether `accelerate launch` was told to split the model over them: FSDP."""
-    return os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
-
-
 def once(say: Callable[[str], None]) -> Callable[[str], None]:
     """What only the main process says."""
     return say if rank() == 0 else lambda text: None
