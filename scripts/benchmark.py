@@ -1,8 +1,8 @@
 """Measure training and evaluation against the reference recipe, side by side in one run.
 
-The reference trains rows padded to max_length with the Trainer's defaults, and evaluates batches of 32 in file order
-until the longest reply is done. Both sides see the same rows, weights and steps; the exit code is 1 if their losses or
-replies differ. Figures are medians over the repeats, tokens are real ones (padding does not count).
+The reference trains with the Trainer's defaults on rows padded to max_length, and evaluates batches of 32 in file order
+until the longest reply is done. Both sides get the same rows, weights and steps; the exit code is 1 if their losses or
+replies differ. Figures are medians over the repeats. Padding does not count as tokens.
 
 Example:
   uv run python scripts/benchmark.py --train-data data/gsm8k --max-length 512
@@ -16,7 +16,7 @@ import json
 import statistics
 import tempfile
 import time
-from functools import partial
+from contextlib import suppress
 from pathlib import Path
 
 from domain_tokens.runs.command import CommandParser, run
@@ -25,36 +25,44 @@ from domain_tokens.runs.terminal import aligned, say
 
 STEP_ROWS = 32
 TOY_VOCABULARY = 2000
-LOSS_TOLERANCE = {"cpu": 1e-4, "cuda": 1e-2}  # relative; bfloat16 sums differ with the layout
-# Dense bfloat16 peak of the tensor cores, floating-point operations a second, from NVIDIA's data sheets.
+SETTINGS = {"num_train_epochs": 1, "learning_rate": 1e-4, "logging_strategy": "no", "save_strategy": "no"}
+LOSS_TOLERANCE = {"cpu": 1e-4, "cuda": 1e-2}  # relative; sums in bfloat16 depend on the layout
+# Peak floating-point operations a second, dense bfloat16 on tensor cores, from NVIDIA's data sheets.
 PEAK_FLOPS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "RTX 4090": 165e12}
+
+
+# name: default, least, help
+INTEGERS = {
+    "rows": (512, STEP_ROWS, "training rows (default: 512)"),
+    "max-length": (512, 2, "longest row in tokens (default: 512)"),
+    "micro-batch-tokens": (None, 1, "as in the recipes (default: by device)"),
+    "max-samples": (200, 1, "how many questions (default: 200)"),
+    "max-new-tokens": (128, 1, "longest reply in tokens (default: 128)"),
+    "batch-size": (None, 1, "prompts side by side (default: by device)"),
+    "repeats": (3, 1, "measurements of each (default: 3)"),
+}
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = CommandParser(__doc__)
-    parser.add_path("--train-data", help="measure training on a GSM8K- or Tulu-like dataset: Hub id, folder or file")
+    parser.add_path("--train-data", help="measure training on a GSM8K- or Tulu-like dataset: Hub id, folder, file")
     parser.add_argument("--arch", choices=["toy", "gpt2-124m"], default="toy", help="random weights (default: toy)")
     parser.add_path("--tokenizer", help="Hub id or folder (default: for toy a BPE of the rows, else GPT-2's)")
-    parser.add_argument("--rows", type=int, default=512, help="training rows, in steps of 32 (default: 512)")
-    parser.add_argument("--max-length", type=int, default=512, help="longest row in tokens (default: 512)")
-    parser.add_argument("--micro-batch-tokens", type=int, help="as in the recipes (default: by device)")
     parser.add_path("--model-path", help="measure the evaluation of this model")
     parser.add_path("--questions", help="questions for it: a GSM8K-like dataset with a test split")
-    parser.add_argument("--max-samples", type=int, default=200, help="how many questions (default: 200)")
-    parser.add_argument("--max-new-tokens", type=int, default=128, help="longest reply in tokens (default: 128)")
-    parser.add_argument("--batch-size", type=int, help="prompts side by side (default: by device)")
+    for name, (default, _, meaning) in INTEGERS.items():
+        parser.add_argument(f"--{name}", type=int, default=default, help=meaning)
     parser.add_argument("--device", choices=["cpu", "cuda"], help="(default: a GPU where there is one)")
-    parser.add_argument("--repeats", type=int, default=3, help="measurements of each (default: 3)")
     parser.add_output_path("write all figures to this JSON file")
     args = parser.parse(argv)
     if not args.train_data and not args.model_path:
         raise InputError("give --train-data to measure training, --model-path to measure evaluation, or both")
     if bool(args.model_path) != bool(args.questions):
         raise InputError("--model-path and --questions belong together; give both")
-    for name in ("rows", "max_length", "micro_batch_tokens", "max_samples", "max_new_tokens", "batch_size", "repeats"):
-        least = {"rows": STEP_ROWS, "max_length": 2}.get(name, 1)
-        if getattr(args, name) is not None and getattr(args, name) < least:
-            raise InputError(f"--{name.replace('_', '-')} is {getattr(args, name)}, expected at least {least}")
+    for name, (_, least, _) in INTEGERS.items():
+        value = getattr(args, name.replace("-", "_"))
+        if value is not None and value < least:
+            raise InputError(f"--{name} is {value}, expected at least {least}")
     return args
 
 
@@ -95,44 +103,39 @@ def measure_training(args: argparse.Namespace, device) -> dict:
     checkpoint, rows = training_inputs(args)
     on_gpu = device.type == "cuda"
     start = {name: tensor.clone() for name, tensor in checkpoint.model.state_dict().items()}
-    checkpoints = {
-        "reference": checkpoint,
-        "ours": dataclasses.replace(checkpoint, model=copy.deepcopy(checkpoint.model)),
-    }
-    fuse_activations(checkpoints["ours"].model)
-    sides = {"reference": reference_trainer, "ours": partial(our_trainer, tokens=args.micro_batch_tokens)}
+    ours = dataclasses.replace(checkpoint, model=copy.deepcopy(checkpoint.model))
+    fuse_activations(ours.model)
+    sides = {"reference": (checkpoint, reference_trainer), "ours": (ours, our_trainer)}
     seconds, losses, memory = ({name: [] for name in sides} for _ in range(3))
-    for repeat in range(args.repeats + 1):  # the first warms up and does not count
-        for name, make in sides.items():
-            checkpoints[name].model.load_state_dict(start)
+    for repeat in range(args.repeats + 1):  # the first one warms up and does not count
+        for name, (side, make) in sides.items():
+            side.model.load_state_dict(start)
             with tempfile.TemporaryDirectory() as folder:
-                trainer = make(checkpoints[name], rows, args.max_length, Path(folder), on_gpu)
+                trainer = make(side, rows, args, {**SETTINGS, "output_dir": folder, "use_cpu": not on_gpu})
                 if on_gpu:
                     torch.cuda.reset_peak_memory_stats()
-                    torch.cuda.synchronize()
-                began = time.perf_counter()
+                began = now(on_gpu)
                 loss = trainer.train().training_loss
-                if on_gpu:
-                    torch.cuda.synchronize()
-                elapsed = time.perf_counter() - began
-            checkpoints[name].model.to("cpu")  # or it would stand in the other side's peak memory
+                elapsed = now(on_gpu) - began
+            side.model.to("cpu")  # otherwise it counts in the other side's peak memory
             if repeat:
                 seconds[name].append(elapsed)
                 losses[name].append(loss)
                 memory[name].append(torch.cuda.max_memory_allocated() if on_gpu else None)
-                say(f"training, {name}, {repeat} of {args.repeats}: {seconds[name][-1]:.1f} s")
+                say(f"training, {name}, {repeat} of {args.repeats}: {elapsed:.1f} s")
     tokens = len(rows.ids)
     fill = tokens / (len(rows) * args.max_length)
-    speed = {name: tokens / statistics.median(values) for name, values in seconds.items()}
-    mfu = None
-    if on_gpu and peak_flops():
-        flops = training_flops(checkpoint.model, rows)
-        mfu = {name: flops / statistics.median(values) / peak_flops() for name, values in seconds.items()}
+    median = {name: statistics.median(values) for name, values in seconds.items()}
     loss = {name: statistics.median(values) for name, values in losses.items()}
+    speed = {name: tokens / median[name] for name in sides}
+    peak = next((flops for card, flops in PEAK_FLOPS.items() if on_gpu and card in torch.cuda.get_device_name()), None)
+    mfu = {name: training_flops(checkpoint.model, rows) / median[name] / peak for name in sides} if peak else None
     table = [("training", "real tokens/s", "loss", "peak GPU memory", "MFU")]
     for name in sides:
-        peak = f"{max(memory[name]) / 1e9:.1f} GB" if on_gpu else "-"
-        table.append((name, f"{speed[name]:,.0f}", f"{loss[name]:.5f}", peak, f"{mfu[name]:.1%}" if mfu else "-"))
+        peak_memory = f"{max(memory[name]) / 1e9:.1f} GB" if on_gpu else "-"
+        table.append(
+            (name, f"{speed[name]:,.0f}", f"{loss[name]:.5f}", peak_memory, f"{mfu[name]:.1%}" if mfu else "-")
+        )
     ratio = speed["ours"] / speed["reference"]
     say(f"\n{aligned(table, left=(0,))}\n")
     say(f"{len(rows)} rows of {tokens:,} tokens, {fill:.1%} of the reference's positions: 1 / fill is {1 / fill:.2f}")
@@ -140,31 +143,39 @@ def measure_training(args: argparse.Namespace, device) -> dict:
     tolerance = LOSS_TOLERANCE["cuda" if on_gpu else "cpu"] * loss["reference"]
     return {
         "tokens_per_second": speed, "ratio": ratio, "fill": fill, "loss": loss, "seconds": seconds,
-        "peak_memory": memory, "mfu": mfu,
-        "agree": abs(loss["ours"] - loss["reference"]) <= tolerance,
+        "peak_memory": memory, "mfu": mfu, "agree": abs(loss["ours"] - loss["reference"]) <= tolerance,
     }  # fmt: skip
 
 
+def now(on_gpu: bool) -> float:
+    """Return the time in seconds after everything that the GPU was given is done."""
+    import torch
+
+    if on_gpu:
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
 def training_inputs(args: argparse.Namespace):
-    """A model with random weights, and whole optimizer steps of rows."""
+    """Return a model with random weights, and the rows."""
     from transformers import GPT2Config, GPT2LMHeadModel
 
     from domain_tokens import toy
     from domain_tokens.data.conversations import UnusableRow, conversation_of_any
     from domain_tokens.data.prepared import prepare
-    from domain_tokens.data.readers import open_rows
+    from domain_tokens.data.readers import open_rows, subset_of
     from domain_tokens.models.folder import OpenModel
     from domain_tokens.models.sources import GPT2_HUB_ID, load_tokenizer
 
-    split = open_rows(args.train_data, None, "train")
+    split = open_rows(args.train_data, subset_of(args.train_data), "train")
     conversations = []
     for i in range(len(split)):
-        try:
+        with suppress(UnusableRow):
             conversations.append(conversation_of_any(split.read(i)))
-        except UnusableRow:
-            continue
-        if len(conversations) == 2 * args.rows:  # some may be dropped
+        if len(conversations) == args.rows:
             break
+    else:
+        raise InputError(f"{args.train_data} has {len(conversations)} usable rows, expected {args.rows}; give --rows")
     if args.tokenizer or args.arch != "toy":
         tokenizer = load_tokenizer(args.tokenizer or GPT2_HUB_ID)
         tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
@@ -179,84 +190,51 @@ def training_inputs(args: argparse.Namespace):
         raise InputError(f"--max-length is {args.max_length}, expected at most the model's {model.config.n_positions}")
     model.loss_type = "ForCausalLM"
     rows = prepare(iter(conversations), tokenizer, args.max_length, "assistant", inject_facts=False)
-    if len(rows) < args.rows:
-        raise InputError(f"{args.train_data} has {len(rows)} usable rows, expected {args.rows}; give --rows")
-    rows = first_rows(rows, args.rows // STEP_ROWS * STEP_ROWS)
     return OpenModel("benchmark", model, tokenizer, "baseline", [{"stage": "start"}], ""), rows
 
 
-def first_rows(rows, count: int):
-    return dataclasses.replace(
-        rows, ids=rows.ids[: rows.offsets[count]], trained=rows.trained[: rows.offsets[count]],
-        offsets=rows.offsets[: count + 1],
-    )  # fmt: skip
-
-
-SETTINGS = {"num_train_epochs": 1, "learning_rate": 1e-4, "logging_strategy": "no", "save_strategy": "no"}
-
-
-def reference_trainer(checkpoint, rows, max_length: int, folder: Path, on_gpu: bool):
-    """Rows padded to max_length, 8 at a time as is the Trainer's default, 32 a step."""
-    import torch
-    from transformers import PrinterCallback, ProgressCallback, Trainer, TrainingArguments
-
-    from domain_tokens.prompt import IGNORED_LABEL
-
-    def collate_to_max_length(batch):
-        shape = len(batch), max_length
-        fillers = {"input_ids": checkpoint.tokenizer.pad_token_id, "labels": IGNORED_LABEL, "attention_mask": 0}
-        padded = {name: torch.full(shape, filler) for name, filler in fillers.items()}
-        for i, row in enumerate(batch):
-            length = len(row["input_ids"])
-            padded["input_ids"][i, :length] = torch.tensor(row["input_ids"])
-            padded["labels"][i, :length] = torch.tensor(row["labels"])
-            padded["attention_mask"][i, :length] = 1
-        return padded
+def reference_trainer(checkpoint, rows, args: argparse.Namespace, settings: dict):
+    """Return a stock Trainer: rows padded to max_length, 8 at a time as by default, 32 a step."""
+    from transformers import DataCollatorForSeq2Seq, PrinterCallback, Trainer, TrainingArguments
 
     arguments = TrainingArguments(
-        **SETTINGS, output_dir=str(folder), seed=42, gradient_accumulation_steps=STEP_ROWS // 8, report_to="none",
-        remove_unused_columns=False, bf16=on_gpu, use_cpu=not on_gpu, disable_tqdm=True,
-        dataloader_pin_memory=on_gpu,
+        **settings, seed=42, gradient_accumulation_steps=STEP_ROWS // 8, report_to="none", disable_tqdm=True,
+        remove_unused_columns=False, bf16=not settings["use_cpu"], dataloader_pin_memory=not settings["use_cpu"],
     )  # fmt: skip
-    trainer = Trainer(checkpoint.model, arguments, train_dataset=rows, data_collator=collate_to_max_length)
-    for stock in (ProgressCallback, PrinterCallback):
-        trainer.remove_callback(stock)
+    collate = DataCollatorForSeq2Seq(checkpoint.tokenizer, padding="max_length", max_length=args.max_length)
+    lists = [{name: values.tolist() for name, values in rows[i].items()} for i in range(len(rows))]
+    trainer = Trainer(checkpoint.model, arguments, collate, train_dataset=lists)
+    trainer.remove_callback(PrinterCallback)
     return trainer
 
 
-def our_trainer(checkpoint, rows, max_length: int, folder: Path, on_gpu: bool, tokens: int | None):
+def our_trainer(checkpoint, rows, args: argparse.Namespace, settings: dict):
     from domain_tokens.runs.recipes import DataConfig, SftConfig
     from domain_tokens.training.arguments import make_trainer
     from domain_tokens.training.callbacks import TerminalCallback
 
-    about_rows = DataConfig(dataset="benchmark", subset=None, max_length=max_length, train_samples=None, val_samples=0)
+    data = DataConfig(dataset="benchmark", subset=None, max_length=args.max_length, train_samples=None, val_samples=0)
+    folder = Path(settings.pop("output_dir"))
     recipe = SftConfig(
-        seed=42, global_batch_size=STEP_ROWS, data=about_rows, micro_batch_tokens=tokens,
-        trainer=SETTINGS | {"use_cpu": not on_gpu},
-    )  # fmt: skip
-    trainer = make_trainer(checkpoint, rows, first_rows(rows, 0), recipe, folder)
+        seed=42, global_batch_size=STEP_ROWS, data=data, micro_batch_tokens=args.micro_batch_tokens, trainer=settings
+    )
+    no_rows = dataclasses.replace(rows, ids=rows.ids[:0], trained=rows.trained[:0], offsets=rows.offsets[:1])
+    trainer = make_trainer(checkpoint, rows, no_rows, recipe, folder)
     trainer.remove_callback(TerminalCallback)
     return trainer
 
 
 def training_flops(model, rows) -> float:
-    """Forward and backward over all rows: 6 a weight and token, the output layer's only where there is loss.
+    """Return the floating-point operations of forward and backward over all rows.
 
-    Attention has 6 a layer, column and pair of positions of a row: half of those without causality. Chowdhery et al.,
-    PaLM (2022), appendix B.
+    6 for each weight and token (for the output layer: each trained token), and 6 for each layer, column and pair of
+    positions of a row: half of what attention without causality needs. Chowdhery et al., PaLM (2022), appendix B.
     """
     config, head = model.config, model.get_output_embeddings().weight.numel()
     body = sum(p.numel() for name, p in model.named_parameters() if not name.endswith(("wte.weight", "wpe.weight")))
     pairs = sum((rows.offsets[1:] - rows.offsets[:-1]).astype(float) ** 2)
     attention = 6 * config.num_hidden_layers * config.hidden_size * pairs
     return 6 * body * len(rows.ids) + 6 * head * rows.trained_tokens + attention
-
-
-def peak_flops() -> float | None:
-    import torch
-
-    name = torch.cuda.get_device_name()
-    return next((flops for known, flops in PEAK_FLOPS.items() if known in name), None)
 
 
 def measure_evaluation(args: argparse.Namespace, device) -> dict:
@@ -277,7 +255,7 @@ def measure_evaluation(args: argparse.Namespace, device) -> dict:
     reference = dataclasses.replace(checkpoint, model=stock.eval())
     place(checkpoint, device)
     place(reference, device)
-    questions, _ = gsm8k_questions(open_rows(args.questions, None, "test"), checkpoint.tokenizer)
+    questions, _ = gsm8k_questions(open_rows(args.questions, "main", "test"))
     conversations = [question_conversation(asked.text) for asked in questions[: args.max_samples]]
 
     def ours():
@@ -294,21 +272,18 @@ def measure_evaluation(args: argparse.Namespace, device) -> dict:
             say(f"evaluation, {name}, {repeat} of {args.repeats}: {seconds[name][-1]:.1f} s")
     same = sum(ours == reference for ours, reference in zip(replies["ours"], replies["reference"], strict=True))
     median = {name: statistics.median(values) for name, values in seconds.items()}
-    ratio = median["reference"] / median["ours"]
-    table = [
-        ("evaluation", "questions", "seconds"),
-        *((name, str(len(conversations)), f"{median[name]:.2f}") for name in sides),
-    ]
-    say(f"\n{aligned(table, left=(0,))}\n\n{same} of {len(conversations)} replies are the same\nratio {ratio:.2f}\n")
-    return {"seconds": seconds, "ratio": ratio, "same_replies": same, "agree": same == len(conversations)}
+    ratio, total = median["reference"] / median["ours"], len(conversations)
+    table = [("evaluation", "questions", "seconds"), *((name, str(total), f"{median[name]:.2f}") for name in sides)]
+    say(f"\n{aligned(table, left=(0,))}\n\n{same} of {total} replies are the same\nratio {ratio:.2f}\n")
+    return {"seconds": seconds, "ratio": ratio, "same_replies": same, "agree": same == total}
 
 
 def reference_replies(checkpoint, conversations, max_new_tokens: int) -> list[str]:
-    """transformers' own generate on 32 prompts at a time in file order, each batch until its longest is done."""
+    """Reply with the library's generate: 32 prompts at a time in file order, each until the longest reply is done."""
     import torch
 
+    from domain_tokens.evaluation.greedy import left_padded
     from domain_tokens.evaluation.replies import cut_to_reply
-    from domain_tokens.models.decoding import left_padded
     from domain_tokens.prompt import STOP_STRING, prompt_text
 
     tokenizer, model = checkpoint.tokenizer, checkpoint.model

@@ -1,4 +1,4 @@
-"""The part of supervised fine-tuning that must be identical in every stage and condition."""
+"""What happens at the Trainer's events: totals that survive an interruption, stopping, the terminal, TensorBoard."""
 
 import time
 from pathlib import Path
@@ -9,19 +9,18 @@ from transformers import TrainerCallback
 from transformers.integrations import TensorBoardCallback
 from transformers.trainer_callback import ExportableState
 
-from domain_tokens.runs.errors import RunError
+from domain_tokens.runs.signals import StopRequest
+from domain_tokens.training.sharding import on_any_process
 
 
 class RunTotals(TrainerCallback, ExportableState):
-    """What adds up over a whole run. It is saved with every checkpoint, so it survives an interruption.
+    """Totals over the whole run (tokens, loss, seconds), saved in every checkpoint.
 
-    The Trainer's own training loss and runtime start anew with every resume. logged_loss, logged_step: what had added
-    up, and after how many steps, when the loss was last logged.
+    The Trainer's own training loss and runtime begin again at zero with every resume. loss: summed over steps.
+    logged_loss, logged_step: the sum, and the number of steps, when the loss was last logged.
     """
 
-    def __init__(
-        self, tokens: int = 0, loss: float = 0.0, seconds: float = 0.0, logged_loss: float = 0.0, logged_step: int = 0
-    ):
+    def __init__(self, tokens=0, loss=0.0, seconds=0.0, logged_loss=0.0, logged_step=0):
         self.tokens, self.loss, self.seconds = tokens, loss, seconds
         self.logged_loss, self.logged_step = logged_loss, logged_step
         self.started = time.perf_counter()
@@ -30,14 +29,12 @@ class RunTotals(TrainerCallback, ExportableState):
         self.started = time.perf_counter()
 
     def state(self) -> dict[str, Any]:
-        attributes = {
-            "tokens": int(self.tokens), "loss": float(self.loss), "seconds": self.runtime(),
-            "logged_loss": self.logged_loss, "logged_step": self.logged_step,
-        }  # fmt: skip
-        return {"args": {}, "attributes": attributes}
+        totals = {"tokens": int(self.tokens), "loss": float(self.loss), "seconds": self.runtime()}
+        logged = {"logged_loss": self.logged_loss, "logged_step": self.logged_step}
+        return {"args": totals | logged, "attributes": {}}
 
     def loss_since_logged(self, step: int) -> float:
-        """The mean over the steps since this was last asked."""
+        """Return the mean loss over the steps since the last call."""
         loss = float(self.loss)
         mean = (loss - self.logged_loss) / max(1, step - self.logged_step)
         self.logged_loss, self.logged_step = loss, step
@@ -47,8 +44,42 @@ class RunTotals(TrainerCallback, ExportableState):
         return self.seconds + time.perf_counter() - self.started
 
 
+class StopCallback(TrainerCallback):
+    """Stop a run on request where it can be continued: after a step, with a checkpoint, by KeyboardInterrupt.
+
+    has_begun: everything that an interrupted run left has been read.
+    """
+
+    def __init__(self, request: StopRequest):
+        self.request, self.has_begun, self.is_stopping = request, False, False
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.first_step = state.global_step
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        self.has_begun = True
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if not state.epoch.is_integer():  # otherwise the evaluation at the epoch's end is still to come
+            self._stop_if_requested(args, state, control)
+
+    def on_epoch_end(self, args, state, control, **kwargs):
+        if self.first_step == state.max_steps:  # a finished run's checkpoint, in which all of this has been done
+            control.should_log = control.should_evaluate = control.should_save = False
+        self._stop_if_requested(args, state, control)
+
+    def _stop_if_requested(self, args, state, control) -> None:
+        # After the last step there is nothing left but to finish.
+        if state.global_step < state.max_steps and on_any_process(self.request.is_made, args.device):
+            control.should_save = self.is_stopping = True
+
+    def on_save(self, args, state, control, **kwargs):
+        if self.is_stopping:
+            raise KeyboardInterrupt
+
+
 class TerminalCallback(TrainerCallback):
-    """One readable line per log, and a bar where there is a terminal to draw it on."""
+    """Print a readable line for each log, and draw a bar where there is a terminal."""
 
     shown: ClassVar = {
         "loss": "loss {:.4f}",
@@ -72,7 +103,7 @@ class TerminalCallback(TrainerCallback):
 
 
 class NumbersCallback(TensorBoardCallback):
-    """Losses and rates for TensorBoard. Not the arguments, whose text holds the folder's whole path, and so a name."""
+    """Write losses and rates for TensorBoard, without the arguments: their text holds the folder's absolute path."""
 
     def __init__(self, folder: Path):
         super().__init__()
@@ -80,9 +111,3 @@ class NumbersCallback(TensorBoardCallback):
 
     def on_train_begin(self, args, state, control, **kwargs):
         pass
-
-    def on_log(self, args, state, control, **kwargs):
-        try:
-            super().on_log(args, state, control, **kwargs)
-        except OSError as error:
-            raise RunError(f"{self.logging_dir}: logs cannot be written ({error}); make room, then --resume") from error

@@ -1,7 +1,16 @@
-"""A model for rows that lie one behind the other: attention within each row, and logits only where there is loss."""
+"""How the rows of an optimizer step lie on the device: joined without padding, wherever the model allows it.
+
+Layout, attention and loss of packed rows. A step's gradient does not depend on the layout: the loss of each part is
+divided by the trained tokens of the whole step, and no token attends to another row. Models whose attention cannot be
+replaced get padded batches of rows of similar length instead.
+"""
 
 import types
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch.nn.attention.varlen import varlen_attn
 from torch.nn.functional import linear_cross_entropy, scaled_dot_product_attention
@@ -9,52 +18,125 @@ from torch.utils.checkpoint import checkpoint as recomputed
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutput
 
-from domain_tokens.training.batches import packed
+from domain_tokens.models.grouping import fill_bins, split_by_length
+from domain_tokens.prompt import IGNORED_LABEL
+
+Row = dict[str, np.ndarray]  # input_ids and labels, int32, unpadded
+Part = dict[str, Any]  # the arguments of one call of the model
 
 ATTENTION = "domain_tokens_packed"
-_LOGIT_BYTES = 12  # a logit and its gradient, in 16 bits and in float32 each
+_LOGIT_BYTES = 12  # one logit and its gradient, each in 16 bits and in float32
 _LOGIT_SHARE = 6  # logits may take a sixth of a GPU's memory; weights, Adam and activations need the rest
 _CPU_LOGITS = 1 << 30  # bytes
 _TOLERANCE = 1e-4
 
 
-def prepare_model(model: PreTrainedModel) -> bool:
-    """Make `model` take packed parts and return their loss. False, and nothing changed, if it cannot.
+@dataclass
+class Collator:
+    """Split a step's rows into parts of at most `max_tokens` positions and `max_rows` rows.
 
-    It cannot where its architecture does not let its attention be chosen, or does something with its logits: told by a
-    trial.
+    A single row may have more tokens. max_rows: None for no limit. is_packed: for a model that `prepare_model` has
+    prepared; otherwise rows are padded with `pad_id`. Every process gets all rows of a step and takes its own share.
+    All processes get equally many parts, because they exchange gradients (or weights, where the model is sharded): a
+    rank with fewer parts gets one-token dummy parts without loss.
     """
-    if model.config._attn_implementation == ATTENTION:
-        return True
-    before, was_training = model.config._attn_implementation, model.training
-    rows = [{"input_ids": ids, "labels": ids} for ids in (torch.arange(3, 8).numpy(), torch.arange(9, 12).numpy())]
-    part = {name: value.to(model.device) if torch.is_tensor(value) else value for name, value in packed(rows).items()}
-    row_ids = [torch.from_numpy(row["input_ids"]).to(model.device)[None] for row in rows]
+
+    pad_id: int
+    max_tokens: int
+    max_rows: int | None
+    is_packed: bool
+    rank: int = 0
+    processes: int = 1
+
+    def __call__(self, rows: Sequence[Row]) -> dict[str, Any]:
+        """Return `parts`, to go through the model one by one, and `labels`, int64, all of them, for counting only."""
+        shares = [rows[rank :: self.processes] for rank in range(self.processes)]
+        groups = [self._groups(share) for share in shares]
+        missing = max(map(len, groups)) - len(groups[self.rank])
+        rows = [_without_first_label(row) for row in shares[self.rank]]
+        dummy = {name: values[:1] for name, values in _without_first_label(shares[0][0]).items()}
+        grouped = [[rows[i] for i in group] for group in groups[self.rank]] + [[dummy]] * missing
+        labels = np.concatenate([row["labels"] for group in grouped for row in group])
+        lay_out = pack if self.is_packed else self._pad
+        return {"labels": torch.from_numpy(labels).long(), "parts": [lay_out(group) for group in grouped]}
+
+    def _groups(self, rows: Sequence[Row]) -> list[list[int]]:
+        lengths = np.array([len(row["input_ids"]) for row in rows])
+        return list((fill_bins if self.is_packed else split_by_length)(lengths, self.max_tokens, self.max_rows))
+
+    def _pad(self, rows: list[Row]) -> Part:
+        """Return input_ids and labels: int64, (rows, longest row).
+
+        There is no attention mask: in a causal model no trained token sees the padding at a row's end, and attention
+        is faster without a mask.
+        """
+        shape = len(rows), max(len(row["input_ids"]) for row in rows)
+        part = {"input_ids": torch.full(shape, self.pad_id), "labels": torch.full(shape, IGNORED_LABEL)}
+        for i, row in enumerate(rows):
+            for name, tensor in part.items():
+                tensor[i, : len(row[name])] = torch.from_numpy(row[name])
+        return part
+
+
+def pack(rows: Sequence[Row]) -> Part:
+    """Return the rows joined to one.
+
+    input_ids, position_ids: int64, (1, tokens of all rows); row_ends: int32, (rows + 1,), starting with 0; trained:
+    int64, the positions whose next token carries loss; targets: int64, those next tokens.
+    """
+    lengths = [len(row["input_ids"]) for row in rows]
+    labels = np.concatenate([row["labels"] for row in rows])
+    trained = np.flatnonzero(labels != IGNORED_LABEL)
+    return {
+        "input_ids": torch.from_numpy(np.concatenate([row["input_ids"] for row in rows])).long()[None],
+        "position_ids": torch.cat([torch.arange(length) for length in lengths])[None],
+        "row_ends": torch.from_numpy(np.cumsum([0, *lengths])).int(),
+        "longest_row": max(lengths),
+        "trained": torch.from_numpy(trained - 1),
+        "targets": torch.from_numpy(labels[trained]).long(),
+    }
+
+
+def _without_first_label(row: Row) -> Row:
+    """Drop the label of a row's first token, which a causal model cannot predict from anything."""
+    labels = row["labels"].copy()
+    labels[0] = IGNORED_LABEL
+    return {"input_ids": row["input_ids"], "labels": labels}
+
+
+def prepare_model(model: PreTrainedModel) -> str | None:
+    """Make `model` take packed parts and return their loss. Return why it cannot, with nothing changed, else None.
+
+    A trial compares the logits of two short rows, packed and one by one.
+    """
+    before = model.config._attn_implementation
+    if before == ATTENTION:
+        return None
+    rows = [{"input_ids": ids, "labels": ids} for ids in (np.arange(3, 8), np.arange(9, 12))]
+    part = {name: value.to(model.device) if torch.is_tensor(value) else value for name, value in pack(rows).items()}
     model.eval()
     try:
         with torch.no_grad():
-            expected = torch.cat([model(input_ids=ids, use_cache=False).logits[0] for ids in row_ids])
+            one_by_one = part["input_ids"].split([len(row["input_ids"]) for row in rows], dim=1)
+            expected = torch.cat([model(input_ids=ids, use_cache=False).logits[0] for ids in one_by_one])
             model.set_attn_implementation(ATTENTION)
-            hidden = _hidden_states(model, part)
-            found = model.get_output_embeddings()(hidden)
-        # Some refuse with a warning only, and would attend over all rows with a mask.
-        took_it = model.config._attn_implementation == ATTENTION
-        is_same = took_it and torch.allclose(
-            found, expected, rtol=_TOLERANCE, atol=_TOLERANCE * float(expected.abs().max())
-        )
-    except (TypeError, ValueError):
-        is_same = False
-    finally:
-        model.train(was_training)
-    if is_same:
-        model.forward = types.MethodType(_loss_of_packed_rows, model)
-    else:
+            # Some models refuse with a warning only, and would attend over all rows with a mask.
+            if model.config._attn_implementation != ATTENTION:
+                return "the model's attention cannot be replaced"
+            found = model.get_output_embeddings()(_hidden_states(model, part))
+        scale = float(expected.abs().max())
+        if not torch.allclose(found, expected, rtol=_TOLERANCE, atol=_TOLERANCE * scale):
+            model.set_attn_implementation(before)
+            return "the model's logits are more than its output layer's"
+    except (TypeError, ValueError) as error:
         model.set_attn_implementation(before)
-    return is_same
+        return f"the model's attention cannot be replaced ({error})"
+    model.forward = types.MethodType(_loss_of_packed_rows, model)
+    return None
 
 
 def _loss_of_packed_rows(model: PreTrainedModel, trained, targets, num_items_in_batch, **part) -> CausalLMOutput:
-    """In place of a model's own forward. loss: summed cross-entropy of the targets over `num_items_in_batch`."""
+    """Replace a model's own forward. loss: the summed cross-entropy of the targets over `num_items_in_batch`."""
     hidden, head = _hidden_states(model, part)[trained], model.get_output_embeddings()
 
     def summed(hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -63,20 +145,20 @@ def _loss_of_packed_rows(model: PreTrainedModel, trained, targets, num_items_in_
     at_once = _logits_at_once(hidden.device, len(head.weight))
     if len(targets) <= at_once:
         loss = summed(hidden, targets)
-    else:  # logits again in the backward pass: slower, but only one piece's are ever there
+    else:  # compute logits again in the backward pass: slower, but only those of one piece are in memory
         pieces = zip(hidden.split(at_once), targets.split(at_once), strict=True)
         loss = sum(recomputed(summed, *piece, use_reentrant=False) for piece in pieces)
     return CausalLMOutput(loss=loss / num_items_in_batch)
 
 
-def _hidden_states(model: PreTrainedModel, part) -> torch.Tensor:
-    """(tokens, width): the last layer's, of the packed rows."""
+def _hidden_states(model: PreTrainedModel, part: Part) -> torch.Tensor:
+    """Return the last layer's hidden states of packed rows: (tokens, width)."""
     names = ("input_ids", "position_ids", "row_ends", "longest_row")
     return model.base_model(**{name: part[name] for name in names}, use_cache=False).last_hidden_state[0]
 
 
 def _logits_at_once(device: torch.device, vocabulary: int) -> int:
-    """Positions whose logits may be in memory together."""
+    """Return for how many positions logits may be in memory together."""
     room = _CPU_LOGITS
     if device.type == "cuda":
         room = torch.cuda.get_device_properties(device).total_memory // _LOGIT_SHARE
@@ -87,27 +169,28 @@ def _attend_within_rows(
     module, query, key, value, attention_mask, dropout=0.0, scaling=None, row_ends=None, longest_row=None,
     sliding_window=None, softcap=None, **kwargs,
 ):  # fmt: skip
-    """query, key, value: (1, heads, tokens, head width). Returns (1, tokens, heads, head width) and no weights.
+    """Attend within each row: FlashAttention on GPUs that have it, otherwise row by row.
 
-    FlashAttention for rows of any length on GPUs that have it, else row by row.
+    query, key, value: (1, heads, tokens, head width). Returns (1, tokens, heads, head width) and no weights. Raises
+    ValueError for attention that is not over whole rows.
     """
     if row_ends is None or sliding_window is not None or softcap is not None:
         raise ValueError("this attention is over whole rows only, without windows or capped scores")
     if torch.is_autocast_enabled(query.device.type):  # rotary positions leave queries and keys in float32
         dtype = torch.get_autocast_dtype(query.device.type)
         query, key, value = (tensor.to(dtype) for tensor in (query, key, value))
-    shared_heads = key.shape[1] != query.shape[1]
+    shares_heads = key.shape[1] != query.shape[1]
     if _has_flash(query) and not dropout:
         query, key, value = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
         attended = varlen_attn(
             query, key, value, row_ends, row_ends, longest_row, longest_row, scale=scaling, window_size=(-1, 0),
-            enable_gqa=shared_heads,
+            enable_gqa=shares_heads,
         )  # fmt: skip
         return attended[None], None
     lengths = row_ends.diff().tolist()
     rows = zip(*(tensor.split(lengths, dim=2) for tensor in (query, key, value)), strict=True)
     attended = [
-        scaled_dot_product_attention(*row, dropout_p=dropout, is_causal=True, scale=scaling, enable_gqa=shared_heads)
+        scaled_dot_product_attention(*row, dropout_p=dropout, is_causal=True, scale=scaling, enable_gqa=shares_heads)
         for row in rows
     ]
     return torch.cat(attended, dim=2).transpose(1, 2), None

@@ -1,41 +1,47 @@
-"""Which checkpoint an interrupted stage goes on from: the newest that is whole, and none that lacks something.
+"""The checkpoint from which an interrupted stage continues: the newest complete one.
 
-The Trainer takes what it finds: without its optimizer it would start that anew, without its random state it would draw
-other dropout, and say nothing.
+The Trainer takes what it finds: without the optimizer's state it would start with a fresh optimizer, without the random
+state it would draw other dropout, and it would not say so.
 """
 
 import json
 import re
+import zipfile
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from transformers.trainer_callback import TrainerState
 
 from domain_tokens.runs import processes
 from domain_tokens.runs.errors import InputError
+from domain_tokens.training.sharding import checkpoint_names, is_sharded, tied_names
 
-_ZIP_END_BYTES = 22  # the record that a zip archive ends with
-STATE = "trainer_state.json"  # the Trainer writes it last
+STATE = "trainer_state.json"  # the Trainer writes this file last
 
 
-def last_checkpoint(output: Path) -> Path | None:
-    """The newest whole one in a stage's folder; None where no checkpoint was written to its end.
+def last_checkpoint(output: Path, model: torch.nn.Module) -> Path | None:
+    """Return the newest complete checkpoint of a stage's folder, or None if none was ever finished.
 
-    InputError where there are some, but none that this command can go on from.
+    Raises InputError if there are finished checkpoints, but none that this command can continue from.
     """
-    ended = [path for path in output.glob("checkpoint-*") if _steps(path) is not None]
-    ended.sort(key=_steps, reverse=True)
-    if not ended:
-        return None
-    found = {checkpoint: _damage(checkpoint) for checkpoint in ended}
-    for checkpoint, damage in found.items():
-        if damage is None:
+    finished = [path for path in output.glob("checkpoint-*") if _steps(path) is not None]
+    finished.sort(key=_steps, reverse=True)
+    damages = {}
+    for checkpoint in finished:
+        damages[checkpoint] = _damage(checkpoint, model)
+        if damages[checkpoint] is None:
             return checkpoint
-    raise InputError(f"{ended[0]} {found[ended[0]]}; continue the run as it was started, or --overwrite starts anew")
+    if not finished:
+        return None
+    newest = finished[0]
+    raise InputError(
+        f"{newest} {damages[newest]}; continue the run as it was started, or --overwrite starts from scratch"
+    )
 
 
 def _steps(checkpoint: Path) -> int | None:
-    """After how many steps it was saved; None for one whose last file was not written to its end."""
+    """Return after how many steps a checkpoint was saved, or None if its last file was never finished."""
     if not re.fullmatch(r"checkpoint-\d+", checkpoint.name):
         return None
     try:
@@ -44,38 +50,38 @@ def _steps(checkpoint: Path) -> int | None:
         return None
 
 
-def _damage(checkpoint: Path) -> str | None:
-    """What keeps a run from going on from it."""
+def _damage(checkpoint: Path, model: torch.nn.Module) -> str | None:
+    """Return what keeps a run from continuing from `checkpoint`, or None."""
     try:
-        is_complete = bool(TrainerState.load_from_json(str(checkpoint / STATE)).stateful_callbacks)
+        has_totals = bool(TrainerState.load_from_json(str(checkpoint / STATE)).stateful_callbacks)
     except (ValueError, TypeError, KeyError):
-        is_complete = False
-    if not is_complete:
+        has_totals = False
+    if not has_totals:
         return f"has a damaged {STATE}"
     saved_by = 1 if (checkpoint / "rng_state.pth").exists() else len(list(checkpoint.glob("rng_state_*.pth")))
     if saved_by not in (0, processes.count()):
         return f"was saved by {saved_by} processes, now there are {processes.count()}"
-    weights, optimizer = "model.safetensors", "optimizer.pt"
-    if processes.are_sharding():
-        weights, optimizer = "pytorch_model_fsdp.bin", "optimizer.bin"
+    weights, optimizer = checkpoint_names()
     random = [f"rng_state_{rank}.pth" for rank in range(processes.count())]
     for name in (weights, optimizer, "scheduler.pt", *(random if len(random) > 1 else ["rng_state.pth"])):
         if not (checkpoint / name).is_file():
-            how = "without" if processes.are_sharding() else "with"
+            how = "without" if is_sharded() else "with"
             return f"has no {name}" + (f" (was it saved {how} FSDP?)" if name in (weights, optimizer) else "")
-        if not _is_readable(checkpoint / name):
+        if name.endswith(".safetensors"):
+            if damage := _weights_damage(checkpoint / name, model):
+                return damage
+        elif not zipfile.is_zipfile(checkpoint / name):  # torch writes zip archives, which end with an index
             return f"has a damaged {name}"
     return None
 
 
-def _is_readable(file: Path) -> bool:
-    """Whether it goes on to its end: both kinds of files say at one end what is at the other."""
-    if file.suffix != ".safetensors":
-        with file.open("rb") as opened:  # torch's files end with where their parts are
-            opened.seek(max(0, file.stat().st_size - _ZIP_END_BYTES))
-            return opened.read().startswith(b"PK\x05\x06")
+def _weights_damage(file: Path, model: torch.nn.Module) -> str | None:
+    """Return what is wrong with a checkpoint's weights: the Trainer only warns of missing or unexpected tensors."""
     try:
-        with safe_open(file, "pt"):
-            return True
+        with safe_open(file, "pt") as opened:
+            found = set(opened.keys())
     except SafetensorError:
-        return False
+        return f"has a damaged {file.name}"
+    expected = set(model.state_dict())
+    is_complete = expected - tied_names(model) <= found <= expected  # tied weights are saved under one name only
+    return None if is_complete else "holds another model's weights"

@@ -1,15 +1,26 @@
-"""Training one model over several devices that each hold a share of it: FSDP, as `accelerate launch` starts it."""
+"""Several processes: sharding one model over their devices (FSDP, as `accelerate launch` starts it), and agreeing."""
 
+import os
 from typing import TYPE_CHECKING
 
 import torch
+from accelerate.utils import reduce
+
+from domain_tokens.runs import processes
 
 if TYPE_CHECKING:
     from domain_tokens.training.trainer import SftTrainer
 
 
+def is_sharded() -> bool:
+    """Return whether `accelerate launch` was told to shard the model over its processes."""
+    return os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+
+
 def check_sharding(trainer: "SftTrainer") -> None:
-    """ValueError for FSDP settings under which a process would train alone, or whose checkpoints are pickles."""
+    """Raise ValueError for FSDP settings under which processes would train alone, or checkpoints would be pickles."""
+    if not is_sharded():
+        return
     if not trainer.is_fsdp_enabled:
         raise ValueError("FSDP needs GPUs; start without it")
     plugin = trainer.accelerator.state.fsdp_plugin
@@ -17,14 +28,26 @@ def check_sharding(trainer: "SftTrainer") -> None:
         raise ValueError("FSDP is taken in version 2 with FULL_STATE_DICT only, as in sft/configs/fsdp.yaml")
 
 
-def whole_weights(trainer: "SftTrainer") -> dict[str, torch.Tensor]:
-    """The tensors of a model that its processes share out, gathered; tied ones once. Every process has to call this."""
-    weights = trainer.accelerator.get_state_dict(trainer.model)
+def checkpoint_names() -> tuple[str, str]:
+    """Return the names of the files that hold weights and optimizer state in a checkpoint."""
+    return ("pytorch_model_fsdp.bin", "optimizer.bin") if is_sharded() else ("model.safetensors", "optimizer.pt")
+
+
+def whole_weights(trainer: "SftTrainer") -> dict[str, torch.Tensor] | None:
+    """Gather a sharded model's tensors, tied ones once, with a call on every process; None for a whole model."""
+    if not trainer.is_fsdp_enabled:
+        return None
     tied = tied_names(trainer.model)
+    weights = trainer.accelerator.get_state_dict(trainer.model)
     return {name: tensor for name, tensor in weights.items() if name not in tied}
 
 
-def tied_names(model) -> set[str]:
-    """The second names of parameters that have two."""
+def tied_names(model: torch.nn.Module) -> set[str]:
+    """Return the second names of parameters that have two."""
     names = {name for name, _ in model.named_parameters(remove_duplicate=False)}
     return names - {name for name, _ in model.named_parameters()}
+
+
+def on_any_process(value: bool, device: torch.device) -> bool:
+    """Return whether `value` is true on any process: a process that goes on without the others waits forever."""
+    return value if processes.count() == 1 else bool(reduce(torch.tensor(float(value), device=device)) > 0)

@@ -515,7 +515,7 @@ def test_a_checkpoint_with_a_program_in_it_is_not_continued(uv, folder):
     assert not list(folder.rglob("ran"))
     assert shown.returncode == 2
     assert "error: out: its last checkpoint holds more than plain tensors" in shown.stderr
-    assert "--overwrite starts anew\n" in shown.stderr
+    assert "--overwrite starts from scratch\n" in shown.stderr
     assert "Traceback" not in shown.stderr
 
 

@@ -1,4 +1,4 @@
-"""Several processes of one command make what one makes: two or three of them, on CPUs, over gloo."""
+"""Two or three processes of one command (CPUs, gloo) give the results of a single process."""
 
 import json
 import os
@@ -22,8 +22,8 @@ from domain_tokens.runs.errors import InputError
 ACCELERATE = [sys.executable, "-m", "accelerate.commands.launch"]
 TWO_PROCESSES = [*ACCELERATE, "--multi_gpu", "--num_processes", "2"]
 THREE_PROCESSES = [*ACCELERATE, "--multi_gpu", "--num_processes", "3"]
-SHARED_OUT = [*ACCELERATE, "--config_file", "sft/configs/fsdp.yaml"]
-# 37 rows, 16 a step, the last of an epoch with 5, which neither two nor three processes share evenly.
+SHARDED = [*ACCELERATE, "--config_file", "sft/configs/fsdp.yaml"]
+# 37 rows, 16 a step; the last step of an epoch has 5, which neither two nor three processes share evenly.
 UNEVEN = [
     "--max-train-samples", "37", "val_samples=20", "global_batch_size=16", "num_train_epochs=2", "learning_rate=1e-3",
     "save_strategy=steps", "save_steps=3", "save_total_limit=3", "micro_batch_tokens=100",
@@ -31,12 +31,12 @@ UNEVEN = [
 
 
 def environment():
-    scripts = os.pathsep.join(str(ROOT / room) for room in ("sft", "eval"))  # for files of these tests that import them
+    scripts = os.pathsep.join(str(ROOT / room) for room in ("sft", "eval"))  # for scripts that these tests write
     return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": scripts}
 
 
 def launched(launch, arguments):
-    """What all of them printed."""
+    """Return what the processes printed."""
     done = subprocess.run(
         [*launch, *map(str, arguments)], cwd=ROOT, env=environment(), capture_output=True, text=True, check=False
     )
@@ -45,7 +45,7 @@ def launched(launch, arguments):
 
 
 def two_machines(*commands, processes=(1, 1)):
-    """torchrun on each, at the same time. Exit codes, and what each printed on both streams."""
+    """Start torchrun twice, as on two machines. Return exit codes, and what each printed on both streams."""
     port, running = free_port(), []
     for machine, arguments in enumerate(commands):
         launch = [
@@ -91,14 +91,14 @@ def assert_trained_alike(found, alone, results_name):
 
 @pytest.fixture(scope="module")
 def alone(toy_base, toy_data, tmp_path_factory):
-    """What one process makes of either stage."""
+    """Return the folder with each stage trained by one process."""
     folder = tmp_path_factory.mktemp("alone")
     for script in (sft_tulu, sft_gsm8k):
         script.main(stage(script.__name__, toy_base["mul_tokens"], toy_data, folder / script.__name__)[1:])
     return folder
 
 
-def test_two_processes_train_as_one_does_and_go_on_where_they_were_killed(alone, toy_base, toy_data, tmp_path):
+def test_two_processes_train_as_one_does_and_continue_where_they_were_killed(alone, toy_base, toy_data, tmp_path):
     output = tmp_path / "two"
     arguments = stage("sft_tulu", toy_base["mul_tokens"], toy_data, output)
     printed = launched(TWO_PROCESSES, arguments)
@@ -112,17 +112,17 @@ def test_two_processes_train_as_one_does_and_go_on_where_they_were_killed(alone,
     assert (output / "model.safetensors").read_bytes() == weights
 
 
-def test_a_model_that_is_shared_out_is_trained_and_goes_on_as_a_whole_one(alone, toy_base, toy_data, tmp_path):
-    output = tmp_path / "shared_out"
+def test_a_sharded_model_is_trained_and_continued_like_a_whole_one(alone, toy_base, toy_data, tmp_path):
+    output = tmp_path / "sharded"
     _, *arguments = stage("sft_tulu", toy_base["mul_tokens"], toy_data, output)
-    printed = launched(SHARED_OUT, ["tests/support/fsdp_on_cpu.py", *arguments])
+    printed = launched(SHARDED, ["tests/support/fsdp_on_cpu.py", *arguments])
     assert printed.count("this process holds 50% of the parameters") == 2
     assert_trained_alike(output, alone / "sft_tulu", "tulu_sft_results.json")
 
     weights = (output / "model.safetensors").read_bytes()
     mark_as_interrupted(output, "tulu_sft_results.json")
     shutil.rmtree(output / "checkpoint-6")
-    launched(SHARED_OUT, ["tests/support/fsdp_on_cpu.py", *arguments, "--resume"])
+    launched(SHARDED, ["tests/support/fsdp_on_cpu.py", *arguments, "--resume"])
     assert (output / "model.safetensors").read_bytes() == weights
 
 
@@ -164,7 +164,7 @@ def test_two_machines_ask_what_is_missing(toy_base, tmp_path):
     output.mkdir()
     settings = {key: results[key] for key in ("eval_version", "weights", "config")}
     (output / "arithmetic_unfinished.json").write_text(json.dumps(settings))
-    # As three processes had left it: 81 answers, and a reply that only they can have given.
+    # 81 answers as three processes leave them, one of them a reply that this model would not give.
     rows[5] |= {"reply": "given before", "tokens": 2, "mul_tokens": 0, "finished": True}
     rows[5] |= {"extracted": None, "extracted_strict": None, "correct": False, "correct_strict": False}
     for process in range(3):
@@ -194,7 +194,7 @@ def test_machines_that_do_not_share_the_output_folder_are_refused(toy_base, tmp_
     assert not (tmp_path / "there").exists()
 
 
-def test_two_processes_stop_when_asked_go_on_and_end_when_one_dies(toy_base, toy_data, tmp_path):
+def test_two_processes_stop_when_asked_continue_and_end_when_one_dies(toy_base, toy_data, tmp_path):
     arguments = stage("sft_tulu", toy_base["mul_tokens"], toy_data, tmp_path / "out")
     arguments += ["max_steps=100000", "save_strategy=no", "logging_steps=1"]
 
@@ -218,6 +218,6 @@ def test_two_processes_stop_when_asked_go_on_and_end_when_one_dies(toy_base, toy
     running = started([sys.executable, *told[0].split()[7:]], f"step {first:>5}")
     workers = subprocess.run(["pgrep", "-P", str(running.pid)], capture_output=True, text=True, check=True)
     subprocess.run(["kill", "-9", workers.stdout.split()[-1]], check=True)
-    _, complaints = running.communicate(timeout=90)  # not hanging
+    _, complaints = running.communicate(timeout=90)  # the other process must not hang
     assert running.returncode != 0
     assert f"error: another process of this run has ended; continue with: {launch}" in complaints

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import sft_gsm8k
 import sft_tulu
 import torch
-import transformers
 import yaml
 from conftest import CONDITIONS, write_jsonl
 from interruptions import mark_as_interrupted
@@ -134,6 +134,7 @@ def test_a_finished_stage_is_a_whole_model_folder_that_moved(stage, toy_base, to
     assert results["total_val_samples"] == 20
     assert results["injected_mul_tokens"] == sum(results["injected_by_fact"].values()) > 200
     assert results["peak_memory"]["process"] > 100e6
+    assert results["packed"] is True
     assert np.isfinite([results["train_loss"], results["eval_loss"], results["train_runtime"]]).all()
     assert 0 < results["tokens_trained"] < results["rows"]["train"]["trained_tokens"]
     assert results["config"]["data"]["max_length"] == {"sft_tulu": 1024, "sft_gsm8k": 512}[stage]
@@ -201,7 +202,7 @@ def test_flags_reach_the_run(toy_base, toy_data, tmp_path):
 
 @pytest.fixture
 def interrupted(toy_base, toy_data, tmp_path):
-    """A run of four steps as it is when killed behind its first checkpoint; the whole run's results and weights."""
+    """A run of four steps as it is when killed after its first checkpoint; the whole run's results and weights."""
     output = tmp_path / "out"
     arguments = command("sft_tulu", toy_base["baseline"], toy_data, output, "baseline")
     arguments += ["save_strategy=steps", "save_steps=2", "save_total_limit=2", "max_steps=4", "eval_steps=2"]
@@ -278,11 +279,18 @@ def damaged(name, change):
     return damage
 
 
+def with_tensor_renamed(content):
+    tensors = safetensors.torch.load(content)
+    tensors["transformer.wpe.other"] = tensors.pop("transformer.wpe.weight")
+    return safetensors.torch.save(tensors)
+
+
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
         (damaged("model.safetensors", None), r"has no model.safetensors \(was it saved with FSDP\?\)"),
         (damaged("model.safetensors", lambda content: content[: len(content) // 2]), "has a damaged model.safetensors"),
+        (damaged("model.safetensors", with_tensor_renamed), "holds another model's weights"),
         (damaged("optimizer.pt", None), r"has no optimizer.pt \(was it saved with FSDP\?\)"),
         (damaged("optimizer.pt", lambda content: content[:-1000]), "has a damaged optimizer.pt"),
         (damaged("optimizer.pt", lambda content: b""), "has a damaged optimizer.pt"),
@@ -319,7 +327,7 @@ def test_a_damaged_checkpoint_gives_way_to_an_older_one_and_is_never_half_taken(
 def test_a_run_that_diverges_is_no_result(toy_base, toy_data, tmp_path):
     arguments = command("sft_tulu", toy_base["baseline"], toy_data, tmp_path / "out", "baseline", "max_steps=4")
     with pytest.raises(
-        RunError, match=r"the loss is nan behind step \d, so the model is lost; --overwrite starts anew"
+        RunError, match=r"the loss is nan after step \d, so the model is lost; --overwrite starts from scratch"
     ):
         sft_tulu.main([*arguments, "learning_rate=1e30"])
     assert not (tmp_path / "out/tulu_sft_results.json").exists()
@@ -328,9 +336,9 @@ def test_a_run_that_diverges_is_no_result(toy_base, toy_data, tmp_path):
 
 def test_a_run_that_is_asked_to_stop_where_it_saves_anyway_saves_once(toy_base, toy_data, tmp_path, monkeypatch):
     saved = []
-    save = transformers.Trainer._save_checkpoint
-    monkeypatch.setattr(transformers.Trainer, "_save_checkpoint", lambda *args: saved.append(args) or save(*args))
-    monkeypatch.setattr(SftTrainer, "_is_asked_to_stop", lambda trainer: trainer.state.global_step == 2)
+    save = SftTrainer.save_model
+    monkeypatch.setattr(SftTrainer, "save_model", lambda *args, **more: saved.append(args) or save(*args, **more))
+    monkeypatch.setattr("domain_tokens.training.callbacks.on_any_process", lambda *args: len(saved) == 1)
     arguments = command("sft_tulu", toy_base["baseline"], toy_data, tmp_path / "out", "baseline")
     with pytest.raises(KeyboardInterrupt):
         sft_tulu.main([*arguments, "save_strategy=steps", "save_steps=1", "max_steps=4"])
@@ -338,7 +346,7 @@ def test_a_run_that_is_asked_to_stop_where_it_saves_anyway_saves_once(toy_base, 
     assert (tmp_path / "out/checkpoint-2/trainer_state.json").exists()
 
 
-def test_a_run_that_is_killed_behind_its_last_checkpoint_takes_no_further_step(toy_base, toy_data, tmp_path, capsys):
+def test_a_run_that_is_killed_after_its_last_checkpoint_takes_no_further_step(toy_base, toy_data, tmp_path, capsys):
     output = tmp_path / "out"
     arguments = command("sft_tulu", toy_base["baseline"], toy_data, output, "baseline", "lr_scheduler_type=constant")
     arguments += ["save_strategy=steps", "save_steps=2", "max_steps=4", "eval_steps=2"]
@@ -357,7 +365,7 @@ def test_a_run_that_is_killed_behind_its_last_checkpoint_takes_no_further_step(t
     assert not (output / "half").exists()
 
 
-def test_overwrite_starts_an_interrupted_run_anew(interrupted, capsys):
+def test_overwrite_starts_an_interrupted_run_from_scratch(interrupted, capsys):
     output, arguments, whole, weights = interrupted
     capsys.readouterr()
     sft_tulu.main([*arguments, "--overwrite"])

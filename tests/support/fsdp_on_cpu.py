@@ -1,7 +1,7 @@
-"""Stage 1 over processes that share a model out among them (FSDP), on CPUs: `accelerate launch` starts this file.
+"""Stage 1 with a model sharded over processes (FSDP), on CPUs: `accelerate launch` starts this file.
 
-accelerate offers FSDP to processes with a GPU each only, torch to any. These here say that they have one; all else,
-from the command line to the saved weights, is what a machine with GPUs does.
+accelerate offers FSDP only to processes that have a GPU, torch offers it to all. The processes started here claim to
+have a GPU; everything else, from the command line to the saved weights, is what a machine with GPUs does.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Rows are laid out in parts: the same loss and gradients as padded ones, and no row sees another."""
+"""However rows are laid out in parts, loss and gradients are those of padded rows, and no row sees another."""
 
 import inspect
 import itertools
@@ -10,6 +10,8 @@ from torch.nn.attention.varlen import varlen_attn
 from transformers import (
     BloomConfig,
     BloomForCausalLM,
+    CohereConfig,
+    CohereForCausalLM,
     Gemma2Config,
     Gemma2ForCausalLM,
     GPTNeoConfig,
@@ -21,8 +23,7 @@ from transformers import (
 from domain_tokens.models.folder import open_model
 from domain_tokens.models.grouping import fill_bins, split_by_length
 from domain_tokens.prompt import IGNORED_LABEL
-from domain_tokens.training.batches import Collator
-from domain_tokens.training.packing import prepare_model
+from domain_tokens.training.packing import Collator, prepare_model
 
 LENGTHS = [3, 40, 7, 40, 12, 25, 2, 18]
 SMALL = {"vocab_size": 745, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -36,7 +37,7 @@ def rows():
         ids = rng.integers(0, 700, length).astype(np.int32)
         labels = np.where(np.arange(length) < length // 2, IGNORED_LABEL, ids).astype(np.int32)
         made.append({"input_ids": ids, "labels": labels})
-    made[0]["labels"][:] = made[0]["input_ids"]  # as with loss_on "all": a first token that nothing predicts
+    made[0]["labels"][:] = made[0]["input_ids"]  # as with loss_on "all": a first token that cannot be predicted
     return made
 
 
@@ -51,38 +52,44 @@ def llama():
 
 
 def bloom():
-    """Attends in a way of its own."""
+    """Return a model whose attention is written into its own module."""
     torch.manual_seed(0)
     return BloomForCausalLM(BloomConfig(vocab_size=745, hidden_size=32, n_layer=2, n_head=4)).eval()
 
 
 def gpt_neo():
-    """Refuses another attention with no more than a warning."""
+    """Return a model that refuses another attention with a warning only."""
     torch.manual_seed(0)
     sizes = {"vocab_size": 745, "hidden_size": 32, "num_layers": 2, "num_heads": 4}
     return GPTNeoForCausalLM(GPTNeoConfig(**sizes, attention_types=[[["global"], 2]])).eval()
 
 
 def gemma():
-    """Bends its logits, and sees a window only."""
+    """Return a model with capped attention scores, capped logits and sliding windows."""
     torch.manual_seed(0)
     return Gemma2ForCausalLM(Gemma2Config(**SMALL, num_key_value_heads=2, head_dim=8, intermediate_size=64)).eval()
+
+
+def scaled():
+    """Return a model that multiplies its logits with a constant."""
+    torch.manual_seed(0)
+    return CohereForCausalLM(CohereConfig(**SMALL, num_key_value_heads=2, intermediate_size=64)).eval()
 
 
 def test_bins_are_filled_within_the_limits():
     assert fill_bins(np.array(LENGTHS), 80) == [[1, 3], [5, 7, 4, 2, 0, 6]]
     assert fill_bins(np.array(LENGTHS), 50) == [[1, 2, 0], [3, 6], [5, 7], [4]]
     assert fill_bins(np.array(LENGTHS), 80, max_rows=3) == [[1, 3], [5, 7, 4], [2, 0, 6]]
-    assert len(fill_bins(np.array(LENGTHS), 1)) == len(LENGTHS), "a row longer than the limit goes alone"
+    assert len(fill_bins(np.array(LENGTHS), 1)) == len(LENGTHS), "a row longer than the limit is alone"
 
 
-def test_groups_are_of_like_length_and_within_the_limits():
+def test_groups_have_similar_lengths_within_the_limits():
     assert list(split_by_length(np.array(LENGTHS), 80)) == [[1, 3], [5, 7, 4], [2, 0, 6]]
     assert [len(group) for group in split_by_length(np.array(LENGTHS), 80, max_rows=2)] == [2, 2, 2, 2]
-    assert len(list(split_by_length(np.array(LENGTHS), 1))) == len(LENGTHS), "a row longer than the limit goes alone"
+    assert len(list(split_by_length(np.array(LENGTHS), 1))) == len(LENGTHS), "a row longer than the limit is alone"
 
 
-def test_a_packed_part_is_what_it_says():
+def test_packed_rows_have_positions_ends_and_targets():
     first = {"input_ids": np.array([5, 6, 7, 8], np.int32), "labels": np.array([-100, -100, 7, 8], np.int32)}
     second = {"input_ids": np.array([9, 3], np.int32), "labels": np.array([9, 3], np.int32)}
     batch = Collator(0, 80, None, is_packed=True)([first, second])
@@ -106,19 +113,19 @@ def test_processes_share_the_rows_of_a_step(rows):
 
 @pytest.mark.parametrize("is_packed", [True, False])
 def test_processes_get_equally_many_parts(is_packed, rows):
-    """Rows of 3, 7, 12, 2 tokens and of 40, 40, 25, 18: the long ones fill three parts of 45, padded four."""
+    """Rows of 3, 7, 12, 2 and of 40, 40, 25, 18 tokens: the long ones fill three parts of 45, or four when padded."""
     parts = [Collator(0, 45, None, is_packed, rank, 2)(rows)["parts"] for rank in range(2)]
     assert [len(share) for share in parts] == ([3, 3] if is_packed else [4, 4])
-    filler = parts[0][-1]
-    assert filler["input_ids"].numel() == 1
-    assert not len(filler["targets"]) if is_packed else filler["labels"].tolist() == [[IGNORED_LABEL]]
+    dummy = parts[0][-1]
+    assert dummy["input_ids"].numel() == 1
+    assert not len(dummy["targets"]) if is_packed else dummy["labels"].tolist() == [[IGNORED_LABEL]]
 
 
 @pytest.mark.parametrize("is_packed", [True, False])
 def test_a_process_without_a_row_has_no_loss_and_no_gradient(is_packed, rows, toy_base):
     model = gpt2(toy_base)
     if is_packed:
-        assert prepare_model(model)
+        assert prepare_model(model) is None
     batch = Collator(0, 80, None, is_packed, rank=2, processes=3)(rows[:2])
     assert (batch["labels"] != IGNORED_LABEL).sum() == 0
     loss, gradients = loss_and_gradients(model, batch["parts"], torch.tensor(5))
@@ -126,7 +133,7 @@ def test_a_process_without_a_row_has_no_loss_and_no_gradient(is_packed, rows, to
     assert not any(gradient.any() for gradient in gradients.values())
 
 
-def test_padded_rows_come_once_whole_and_padded_to_their_own_part(rows):
+def test_every_row_is_in_one_part_padded_to_its_longest_row(rows):
     seen = []
     for part in Collator(9, 80, None, is_packed=False)(rows)["parts"]:
         assert set(part) == {"input_ids", "labels"}
@@ -151,11 +158,19 @@ def loss_and_gradients(model, parts, tokens):
 
 
 @pytest.mark.parametrize(
-    ("make", "is_packed"),
-    [(gpt2, True), (llama, True), (bloom, False), (gpt_neo, False), (gemma, False)],
-    ids=lambda value: str(value),
+    ("make", "padding_reason"),
+    [
+        (gpt2, None),
+        (llama, None),
+        (bloom, "attention cannot be replaced"),
+        (gpt_neo, "attention cannot be replaced"),
+        (gemma, "attention cannot be replaced (this attention is over whole rows only"),
+        (scaled, "logits are more than its output layer's"),
+    ],
 )
-def test_loss_and_gradients_are_those_of_rows_padded_by_the_stock_model(make, is_packed, rows, toy_base, monkeypatch):
+def test_loss_and_gradients_are_those_of_rows_padded_by_the_stock_model(
+    make, padding_reason, rows, toy_base, monkeypatch
+):
     model = make(toy_base) if make is gpt2 else make()
     shape = len(rows), max(LENGTHS) + 24
     wide = {"input_ids": torch.zeros(shape, dtype=torch.long), "labels": torch.full(shape, IGNORED_LABEL)}
@@ -168,11 +183,12 @@ def test_loss_and_gradients_are_those_of_rows_padded_by_the_stock_model(make, is
     tokens = (wide["labels"][:, 1:] != IGNORED_LABEL).sum()
     loss, expected = loss_and_gradients(model, [wide], tokens)
 
-    assert prepare_model(model) is is_packed
+    found_reason = prepare_model(model)
+    assert found_reason is None if padding_reason is None else padding_reason in found_reason
+    is_packed = padding_reason is None
     for max_tokens, max_rows, logit_bytes in ((80, None, 1 << 30), (1, None, 1 << 30), (10**6, 3, 100_000)):
-        monkeypatch.setattr(
-            "domain_tokens.training.packing._CPU_LOGITS", logit_bytes
-        )  # 100 kB: the logits of 11 positions
+        # 100 kB: the logits of 11 positions
+        monkeypatch.setattr("domain_tokens.training.packing._CPU_LOGITS", logit_bytes)
         batch = Collator(0, max_tokens, max_rows, is_packed)(rows)
         assert (batch["labels"][1:] != IGNORED_LABEL).sum() == tokens
         found_loss, found = loss_and_gradients(model, batch["parts"], tokens)
@@ -183,10 +199,10 @@ def test_loss_and_gradients_are_those_of_rows_padded_by_the_stock_model(make, is
 
 @pytest.mark.parametrize("is_packed", [True, False])
 def test_no_row_sees_another(is_packed, rows, toy_base):
-    """What a row's loss says about another row's tokens is nothing at all: its gradient there is zero."""
+    """The gradient of a row's loss with respect to another row's tokens is zero."""
     model = gpt2(toy_base)
     if is_packed:
-        assert prepare_model(model)
+        assert prepare_model(model) is None
     watched = 3
     for i, row in enumerate(rows):
         if i != watched:
@@ -204,10 +220,10 @@ def test_no_row_sees_another(is_packed, rows, toy_base):
 
 
 @pytest.mark.parametrize("make", [gpt2, llama])
-def test_flash_attention_is_asked_for_the_same(make, rows, toy_base, monkeypatch):
-    """On a CPU there is none: what it is given is put through plain attention, row by row."""
+def test_flash_attention_gets_the_same_rows(make, rows, toy_base, monkeypatch):
+    """A CPU has none: its arguments are put through plain attention, row by row."""
     model = make(toy_base) if make is gpt2 else make()
-    assert prepare_model(model)
+    assert prepare_model(model) is None
     part = Collator(0, 10**6, None, is_packed=True)(rows)["parts"][0]
     with torch.autocast("cpu", torch.bfloat16):
         expected = model(**part, num_items_in_batch=1).loss
