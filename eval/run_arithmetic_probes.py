@@ -25,10 +25,10 @@ def main(argv: list[str] | None = None) -> None:
     from domain_tokens.runs import processes
     from domain_tokens.runs.config import load_config
     from domain_tokens.runs.names import PROBES_EVAL
-    from domain_tokens.runs.recipes import EvalConfig
+    from domain_tokens.runs.recipes import ProbesEvalConfig
 
     say = processes.once(print)
-    loaded = load_config(args.config, EvalConfig, args.overrides, {"seed": args.seed})
+    loaded = load_config(args.config, ProbesEvalConfig, args.overrides, {"seed": args.seed})
     output, complete, settings = claim_evaluation(PROBES_EVAL, loaded, args)
     if complete:
         say(f"{output} holds this evaluation already")
@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> None:
     say(f"Asking {args.model_path} the arithmetic probes, to {output}")
     say(loaded.as_yaml())
 
-    questions = make_probes(loaded.config.seed)
+    questions = make_probes(loaded.config)
     outcome = run_evaluation(PROBES_EVAL, questions, loaded, output, settings, args)
     say(evaluation_summary(outcome))
 

@@ -16,6 +16,7 @@ from domain_tokens.runs.command import CommandParser, run
 from domain_tokens.runs.errors import InputError
 from domain_tokens.runs.terminal import aligned
 
+PROBES_CONFIG = Path(__file__).parents[1] / "eval/configs/probes.yaml"
 EXAMPLES = 5  # hits to show of each kind of questions
 GSM8K, PROBES = "GSM8K questions", "probes"
 
@@ -49,8 +50,10 @@ def main(argv: list[str] | None = None) -> None:
     from domain_tokens.data.splits import check_rows, evaluation_questions, find_questions, unusable_text
     from domain_tokens.evaluation.questions import gsm8k_id, make_probes
     from domain_tokens.hub.client import prepare_client
+    from domain_tokens.runs.config import load_config
     from domain_tokens.runs.files import shown_source, write_json
     from domain_tokens.runs.provenance import environment
+    from domain_tokens.runs.recipes import ProbesEvalConfig
 
     prepare_client(say=print)
     texts, left_out = evaluation_questions(args.questions)
@@ -58,7 +61,8 @@ def main(argv: list[str] | None = None) -> None:
         print(f"{args.questions}: unusable questions left out: {left_out}")
     asked = {gsm8k_id(i): text for i, text in texts.items()}
     gsm8k = frozenset(asked)
-    asked |= {probe.id: probe.text for probe in make_probes(args.seed)}
+    probes = load_config(PROBES_CONFIG, ProbesEvalConfig, flags={"seed": args.seed}).config
+    asked |= {probe.id: probe.text for probe in make_probes(probes)}
     ids = list(asked)
     questions = Questions(list(asked.values()), args.ngram)
     print(

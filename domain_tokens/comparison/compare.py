@@ -17,7 +17,6 @@ from domain_tokens.comparison.statistics import (
     mean_interval,
 )
 from domain_tokens.conditions import CONDITIONS
-from domain_tokens.evaluation.questions import PROBE_COUNTS
 from domain_tokens.evaluation.scores import metrics, mul_table
 from domain_tokens.runs.names import GSM8K_EVAL, PROBES_EVAL
 
@@ -33,7 +32,8 @@ def compare_evaluations(runs: dict[str, Runs], seed: int) -> list[dict[str, Any]
         rows.append(_compare("GSM8K, strict", runs[GSM8K_EVAL], seed, key="correct_strict"))
     if PROBES_EVAL in runs:
         rows.append(_compare("probes", runs[PROBES_EVAL], seed))
-        categories = [_compare(f"probes: {name}", runs[PROBES_EVAL], seed, category=name) for name in PROBE_COUNTS]
+        asked = runs[PROBES_EVAL].baseline[0].results["metrics"]["category_accuracies"]
+        categories = [_compare(f"probes: {name}", runs[PROBES_EVAL], seed, category=name) for name in asked]
         _correct_for_several(categories)
         rows += categories
     for row in rows:

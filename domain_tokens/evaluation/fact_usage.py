@@ -1,8 +1,8 @@
-"""What a model did with its fact tokens: how often it wrote each, and whether it stood where it is true.
+"""What a model did with its fact tokens: how often it wrote each, and how often the arithmetic around it was right.
 
-A reply shows its arithmetic in GSM8K's annotations, `<<6*9=54>>54`; with a fact `<<<MUL_6_9_54>+2=56>>56`, or
-`<<<MUL_6_9_54>>>54`, where the token holds the result as well. An annotation is right where both sides of its `=` have
-the same value, or, without `=`, where its value is the number written behind it.
+Replies show their arithmetic in GSM8K's annotations: `<<6*9=54>>54`, with a fact token `<<<MUL_6_9_54>+2=56>>56`, or
+`<<<MUL_6_9_54>>>54`, whose token includes the result. An annotation is right if both sides of its `=` have the same
+value, or, without `=`, if its value is the number that follows it.
 """
 
 import ast
@@ -25,10 +25,10 @@ _OPERATIONS = {
 
 
 def fact_usage(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
-    """By fact token that was written at all, over an evaluation's predictions, in the facts' order.
+    """Return counts for each fact token in an evaluation's predictions, sorted by token.
 
-    written: how often. in_annotations: of those, how often inside <<…>>. right_in_annotations: of those, how often in a
-    right one. in_correct_replies, in_wrong_replies: how many replies hold it.
+    written: all occurrences; in_annotations: those inside <<…>>; right_in_annotations: those inside a right one;
+    in_correct_replies, in_wrong_replies: replies with the token.
     """
     usage: dict[str, dict[str, int]] = {}
     for row in rows:
@@ -51,15 +51,15 @@ def _of(usage: dict[str, dict[str, int]], fact: str) -> dict[str, int]:
     return usage.setdefault(fact, dict.fromkeys(names, 0))
 
 
-def _is_right(calculation: str, number_behind: str | None) -> bool:
+def _is_right(calculation: str, number_after: str | None) -> bool:
     sides = [_value(side) for side in calculation.split("=")]
     if len(sides) == 1:
-        sides.append(None if number_behind is None else _value(number_behind))
+        sides.append(None if number_after is None else _value(number_after))
     return sides[0] is not None and all(side == sides[0] for side in sides)
 
 
 def _value(expression: str) -> Fraction | None:
-    """The exact value of + - * / and parentheses over plain numbers; None for anything else."""
+    """Return the exact value of + - * / and parentheses over plain numbers; None for anything else."""
     plain = re.sub(r"(?<=[0-9]),(?=[0-9]{3})", "", expression).translate(str.maketrans("×÷−", "*/-", "$€£"))
     try:
         return _evaluate(ast.parse(plain.strip(), mode="eval").body)

@@ -61,7 +61,7 @@ class SftConfig:
 
 @dataclass(frozen=True)
 class EvalConfig:
-    """One evaluation: the probes, which are generated from the seed."""
+    """What both evaluations have."""
 
     seed: int
     batch_size: int | None  # prompts generated side by side; null: as many as the device has room for
@@ -88,6 +88,39 @@ class Gsm8kEvalConfig(EvalConfig):
     def __post_init__(self):
         super().__post_init__()
         check_value("max_samples", self.max_samples, self.max_samples is None or self.max_samples > 0, "at least 1")
+
+
+@dataclass(frozen=True)
+class ProbeCategory:
+    """Arithmetic questions about pairs of operands."""
+
+    text: str  # with {a} and {b}
+    sign: str  # x: the answer is a·b; +: it is a+b
+    a: list[int]  # smallest and largest
+    b: list[int]
+    count: int | None  # pairs drawn with the seed; null: every pair
+
+    def __post_init__(self):
+        check_value("text", self.text, "{a}" in self.text and "{b}" in self.text, "a question with {a} and {b}")
+        check_value("sign", self.sign, self.sign in ("x", "+"), "x or +")
+        for name, ends in (("a", self.a), ("b", self.b)):
+            holds = isinstance(ends, list) and len(ends) == 2 and all(type(end) is int for end in ends)
+            holds = holds and 0 <= ends[0] <= ends[1] < 1000
+            check_value(name, ends, holds, "the smallest and the largest operand, such as [1, 9], from 0 to 999")
+        pairs = (self.a[1] - self.a[0] + 1) * (self.b[1] - self.b[0] + 1)
+        is_possible = self.count is None or 0 < self.count <= pairs
+        check_value("count", self.count, is_possible, f"1 to {pairs} pairs, or null for all of them")
+
+
+@dataclass(frozen=True)
+class ProbesEvalConfig(EvalConfig):
+    """The evaluation with arithmetic probes."""
+
+    categories: dict[str, ProbeCategory]
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_value("categories", self.categories, self.categories, "at least one category")
 
 
 # TrainingArguments that the run itself decides, and where: a second way to set them would contradict the first.

@@ -6,11 +6,11 @@ import shutil
 import pytest
 import run_arithmetic_probes
 import run_gsm8k
-from conftest import read_jsonl, write_jsonl
+from conftest import arithmetic_probes, read_jsonl, write_jsonl
 
-from domain_tokens.evaluation.questions import Question, make_probes
+from domain_tokens.evaluation.questions import Question
 from domain_tokens.evaluation.replies import Reply
-from domain_tokens.evaluation.scores import metrics, predictions
+from domain_tokens.evaluation.scores import metrics, prediction
 from domain_tokens.runs.errors import InputError
 
 FIELDS = [
@@ -24,7 +24,7 @@ METRICS = {
 
 
 def test_the_281_probes_are_the_table_and_two_hundred_others_and_none_twice():
-    probes = make_probes(42)
+    probes = arithmetic_probes()
     assert [p.text for p in probes[:2]] == ["What is 1 times 1?", "What is 1 times 2?"]
     table = [p for p in probes if p.category == "mul_table"]
     assert {(p.text, p.reference) for p in table} == {
@@ -40,7 +40,7 @@ def test_the_281_probes_are_the_table_and_two_hundred_others_and_none_twice():
             assert probe.reference == str(a * b if word == "times" else a + b)
             assert 10 <= a <= 99
             assert 2 <= b <= 9 if word == "times" else 10 <= b <= 99
-    assert make_probes(42) == probes != make_probes(43)
+    assert arithmetic_probes() == probes != arithmetic_probes(seed=43)
 
 
 def test_figures_are_counted_from_the_predictions():
@@ -56,7 +56,7 @@ def test_figures_are_counted_from_the_predictions():
         Reply("10+10=30\n#### 30", 9, 0, True),
         Reply("10+11=21, 21, 21", 10, 0, False),
     ]
-    rows = predictions(questions, replies)
+    rows = [prediction(*asked) for asked in zip(questions, replies, strict=True)]
     assert list(rows[0]) == [*FIELDS, "category"]
     assert (rows[0]["reply"], rows[0]["extracted"]) == ("<MUL_6_9_54>\n#### <MUL_6_9_54>", "54")
     assert [row["correct"] for row in rows] == [True, True, False, True]

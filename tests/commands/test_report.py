@@ -6,10 +6,9 @@ import shutil
 
 import make_report
 import pytest
-from conftest import write_jsonl
+from conftest import arithmetic_probes, write_jsonl
 
 from domain_tokens.evaluation.fact_usage import fact_usage
-from domain_tokens.evaluation.questions import make_probes
 from domain_tokens.evaluation.scores import metrics
 from domain_tokens.runs.errors import InputError
 
@@ -39,7 +38,7 @@ def write_experiment(root, seed, right):
                 "reply": probe.reference, "extracted": probe.reference, "correct": probe.id != "mul_table-6x9",
                 "correct_strict": False, "tokens": 3, "mul_tokens": 0, "finished": True,
             }
-            for probe in make_probes(42)
+            for probe in arithmetic_probes()
         ]  # fmt: skip
         for name, predictions in (("gsm8k", rows), ("arithmetic", probes)):
             write_jsonl(root / f"eval_{condition}/{name}_predictions.jsonl", predictions)
