@@ -18,6 +18,7 @@ from domain_tokens.inject import expand
 _FACT = rf"(?:{FACT_PATTERN.pattern})"
 _ANNOTATION = re.compile(rf"<<((?:[^<>\n]|{_FACT}){{1,200}})>>(?:[$€£]?([-−]?[0-9][0-9,]*(?:\.[0-9]+)?))?")
 
+_COUNTS = ("written", "in_annotations", "right_in_annotations", "in_correct_replies", "in_wrong_replies")
 _OPERATIONS = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
     ast.USub: operator.neg, ast.UAdd: operator.pos,
@@ -33,22 +34,16 @@ def fact_usage(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
     usage: dict[str, dict[str, int]] = {}
     for row in rows:
         written = FACT_PATTERN.findall(row["reply"])
-        for fact in written:
-            _of(usage, fact)["written"] += 1
+        counted = [("written", fact) for fact in written]
+        counted += [("in_correct_replies" if row["correct"] else "in_wrong_replies", fact) for fact in set(written)]
         for annotation in _ANNOTATION.finditer(row["reply"]):
             facts = FACT_PATTERN.findall(annotation[1])
-            is_right = bool(facts) and _is_right(expand(annotation[1]), annotation[2])
-            for fact in facts:
-                _of(usage, fact)["in_annotations"] += 1
-                _of(usage, fact)["right_in_annotations"] += is_right
-        for fact in set(written):
-            _of(usage, fact)["in_correct_replies" if row["correct"] else "in_wrong_replies"] += 1
+            counted += [("in_annotations", fact) for fact in facts]
+            if facts and _is_right(expand(annotation[1]), annotation[2]):
+                counted += [("right_in_annotations", fact) for fact in facts]
+        for name, fact in counted:
+            usage.setdefault(fact, dict.fromkeys(_COUNTS, 0))[name] += 1
     return dict(sorted(usage.items()))
-
-
-def _of(usage: dict[str, dict[str, int]], fact: str) -> dict[str, int]:
-    names = ("written", "in_annotations", "right_in_annotations", "in_correct_replies", "in_wrong_replies")
-    return usage.setdefault(fact, dict.fromkeys(names, 0))
 
 
 def _is_right(calculation: str, number_after: str | None) -> bool:
