@@ -25,10 +25,10 @@ def main(argv: list[str] | None = None) -> None:
     from domain_tokens.evaluation.run import claim_evaluation, evaluation_summary, run_evaluation
     from domain_tokens.runs import processes
     from domain_tokens.runs.config import load_config
-    from domain_tokens.runs.recipes import EvalConfig
+    from domain_tokens.runs.recipes import ProbesEvalConfig
 
     tell = processes.once(say)
-    loaded = load_config(args.config, EvalConfig, args.overrides, {"seed": args.seed})
+    loaded = load_config(args.config, ProbesEvalConfig, args.overrides, {"seed": args.seed})
     output, complete, settings = claim_evaluation(PROBES_EVAL, loaded, args)
     if complete:
         tell(f"{output} holds this evaluation already")
@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> None:
     tell(f"Asking {args.model_path} the arithmetic probes, to {output}")
     tell(loaded.as_yaml())
 
-    probes = make_probes(loaded.config.seed)
+    probes = make_probes(loaded.config)
     outcome = run_evaluation(PROBES_EVAL, lambda tokenizer: probes, loaded, output, settings, args)
     tell(evaluation_summary(outcome))
 

@@ -1,7 +1,7 @@
 """Ask a model in the terminal: one question, or a conversation with --interactive.
 
-Replies are drawn at a temperature, with a seed, so that the same command gives the same reply; --greedy takes the
-likeliest token every time, as the evaluations do. Fact tokens are shown as equations (6×9=54) in a terminal.
+Replies are sampled at a temperature with a seed, so the same command gives the same reply; --greedy takes the likeliest
+token every time, as the evaluations do. A terminal shows fact tokens as equations (6×9=54).
 
 Example:
   uv run python sample/sample_sft.py --model-path outputs/sft_tulu_baseline --question "What is 7 times 8?"
@@ -26,7 +26,7 @@ HISTORY_LINES = 1000
 HELP = """\
 /help          this list
 /reset         forget the conversation
-/system TEXT   put a system message in front of it; without TEXT, take it away
+/system TEXT   begin the conversation with a system message; without TEXT, remove it
 /temp X        draw replies at temperature X
 /greedy        take the likeliest token every time
 /seed N        the seed of the next reply
@@ -73,8 +73,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     note(f"Loading {args.model_path} ...")
-    # torch and transformers take seconds to import, which --help and usage errors need not wait for. What they make
-    # stays, so looking through it for garbage would be a second for nothing.
+    # Imported late: --help and usage errors need not wait for torch and transformers. Without garbage collection, whose
+    # passes find nothing to free here, their import is a second shorter.
     gc.disable()
     from domain_tokens.models.device import place
     from domain_tokens.models.folder import open_model
@@ -92,12 +92,12 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def note(text: str) -> None:
-    """What is about a reply goes to stderr, so that a pipe gets replies."""
+    """Print what is not part of a reply to stderr, so that a pipe gets replies only."""
     say(text, sys.stderr)
 
 
 class Screen:
-    """Shows replies: for people in a terminal, untouched in a pipe or with --raw."""
+    """Show replies: as equations to a person in a terminal, unchanged in a pipe or with --raw."""
 
     def __init__(self, raw: bool):
         self.is_terminal = sys.stdout.isatty()
@@ -129,9 +129,9 @@ class Chat:
         return ([{"role": "system", "content": self.system}] if self.system else []) + self.turns
 
     def ask(self, question: str, is_shown: bool = True):
-        """Add a question and its reply to the conversation, both or neither, and return the reply.
+        """Add a question and its reply to the conversation, or neither, and return the reply.
 
-        Raises InputError for a question that does not fit. With `keeps_stopped`, Ctrl-C ends the reply early.
+        Raises InputError for a question that is too long. With `keeps_stopped`, Ctrl-C ends only the reply.
         """
         from domain_tokens.evaluation.streaming import ReplyStream, fit_context, stream_reply
 
@@ -152,7 +152,7 @@ class Chat:
                 print(flush=True)
                 raise
             was_stopped = True
-        if was_stopped:  # not in the handler: a second Ctrl-C here gives the turn up and leaves the conversation whole
+        if was_stopped:  # outside the handler: a second Ctrl-C here drops the turn and keeps the earlier ones
             stream.end()
         reply = stream.reply()
         self.seed = (self.seed + 1) % len(SEED_RANGE)
@@ -192,7 +192,7 @@ def answer(chat: Chat, args: argparse.Namespace) -> None:
         about = {"seed": chat.seed}
         reply = chat.ask(args.question, is_shown=not args.json)._asdict()
         replies.append(about | {"reply": reply.pop("text")} | reply)
-        chat.turns.clear()  # every reply is to the question alone
+        chat.turns.clear()  # each reply answers the question alone
     if args.json:
         model = {"model_path": chat.checkpoint.path, "condition": chat.checkpoint.condition}
         asked = {"question": args.question, "system_prompt": args.system_prompt}
@@ -209,7 +209,7 @@ def converse(chat: Chat) -> None:
     was_interrupted = False
     while True:
         try:
-            if was_interrupted:  # said here and not below, where a second Ctrl-C would end the program
+            if was_interrupted:  # printed here: a second Ctrl-C in the handler below would end the program
                 was_interrupted = False
                 note("\n(Ctrl-D or /quit leaves.)")
             line = input("\nUser: " if is_terminal else "").strip()
@@ -236,7 +236,7 @@ def converse(chat: Chat) -> None:
 
 
 def command(chat: Chat, line: str) -> None:
-    """Carry out a line that starts with a slash. Raises InputError for what it cannot."""
+    """Carry out a line that starts with a slash. Raises InputError if that is impossible."""
     from dataclasses import replace
 
     from domain_tokens.evaluation.streaming import fit_context
@@ -254,19 +254,19 @@ def command(chat: Chat, line: str) -> None:
         chat.turns.clear()
         note("[The conversation is forgotten.]")
     elif name == "/system":
-        if rest:  # said now, and not of every question that follows
+        if rest:  # complain of its length now, and not at every later question
             longest = [{"role": "system", "content": rest}, {"role": "user", "content": ""}]
             fit_context(chat.checkpoint, longest, chat.max_new_tokens)
         chat.system = rest or None
         note(f"[System message: {rest}]" if rest else "[No system message.]")
     elif name == "/temp":
-        chat.sampling = replace(chat.sampling, temperature=number_behind(name, rest, float))
+        chat.sampling = replace(chat.sampling, temperature=number_after(name, rest, float))
         note(f"[{chat.sampling}]")
     elif name == "/greedy":
         chat.sampling = replace(chat.sampling, temperature=None)
         note("[greedy]")
     elif name == "/seed":
-        seed = number_behind(name, rest, int)
+        seed = number_after(name, rest, int)
         check_seed("/seed", seed)
         chat.seed = seed
         note(f"[seed {seed}]")
@@ -276,7 +276,7 @@ def command(chat: Chat, line: str) -> None:
         save(chat, rest)
 
 
-def number_behind(name: str, text: str, kind: type):
+def number_after(name: str, text: str, kind: type):
     try:
         return kind(text)
     except ValueError:
@@ -294,15 +294,15 @@ def save(chat: Chat, name: str) -> None:
         if path.exists():
             raise InputError(f"{path} exists already; choose another name")
         write_json(path, {"model_path": chat.checkpoint.path, "messages": chat.messages})
-    except (OSError, RuntimeError, ValueError) as error:  # a name too long, ~nobody, a null byte, no room
+    except (OSError, RuntimeError, ValueError) as error:  # a long name, ~nobody, a null byte, a full disk
         raise InputError(f"/save {name[:80]}: cannot be written ({error})") from None
     note(f"[wrote {path}]")
 
 
 def open_history() -> Path | None:
-    """Line editing, and what was typed in earlier conversations. Returns the file that keeps it, None without one.
+    """Set up line editing with earlier input. Return the plain text file that keeps the input, None without one.
 
-    A plain text file of our own: the two libraries that Python's readline may be built with write different ones.
+    The two libraries that Python's readline may be built with write different files, hence one of our own.
     """
     try:
         import readline

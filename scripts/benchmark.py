@@ -282,8 +282,8 @@ def reference_replies(checkpoint, conversations, max_new_tokens: int) -> list[st
     """Reply with the library's generate: 32 prompts at a time in file order, each until the longest reply is done."""
     import torch
 
-    from domain_tokens.evaluation.greedy import left_padded
     from domain_tokens.evaluation.replies import cut_to_reply
+    from domain_tokens.models.decoding import left_padded
     from domain_tokens.prompt import STOP_STRING, prompt_text
 
     tokenizer, model = checkpoint.tokenizer, checkpoint.model

@@ -10,12 +10,14 @@ Example:
 
 import argparse
 from collections.abc import Set
+from pathlib import Path
 
 from domain_tokens.data.contamination import NGRAM
 from domain_tokens.runs.command import CommandParser, run
 from domain_tokens.runs.errors import InputError
 from domain_tokens.runs.terminal import aligned, say
 
+PROBES_CONFIG = Path(__file__).parents[1] / "eval/configs/probes.yaml"
 EXAMPLES = 5  # hits shown of each kind of question
 GSM8K, PROBES = "GSM8K questions", "probes"
 
@@ -47,9 +49,11 @@ def main(argv: list[str] | None = None) -> None:
     from domain_tokens.data.splits import check_rows, evaluation_questions, find_questions, unusable_text
     from domain_tokens.evaluation.questions import gsm8k_id, make_probes
     from domain_tokens.hub.client import prepare_client
+    from domain_tokens.runs.config import load_config
     from domain_tokens.runs.files import shown_source, write_json
     from domain_tokens.runs.folders import output_file
     from domain_tokens.runs.provenance import environment
+    from domain_tokens.runs.recipes import ProbesEvalConfig
 
     output = output_file(args.output_path, "compared_as_a_whole", args.overwrite) if args.output_path else None
     prepare_client(say=say)
@@ -57,7 +61,8 @@ def main(argv: list[str] | None = None) -> None:
     if left_out:
         say(f"{args.questions}: unusable questions left out: {left_out}")
     gsm8k = {gsm8k_id(i): text for i, text in texts.items()}
-    asked = gsm8k | {probe.id: probe.text for probe in make_probes(args.seed)}
+    recipe = load_config(PROBES_CONFIG, ProbesEvalConfig, flags={"seed": args.seed}).config
+    asked = gsm8k | {probe.id: probe.text for probe in make_probes(recipe)}
     ids, questions = list(asked), Questions(list(asked.values()), args.ngram)
     probes = len(asked) - len(gsm8k)
     say(

@@ -96,6 +96,15 @@ def gpt2_tokenizer():
     return load_tokenizer(str(folder))
 
 
+def arithmetic_probes(seed: int = 42) -> list:
+    from domain_tokens.evaluation.questions import make_probes
+    from domain_tokens.runs.config import load_config
+    from domain_tokens.runs.recipes import ProbesEvalConfig
+
+    path = Path(__file__).parents[1] / "eval/configs/probes.yaml"
+    return make_probes(load_config(path, ProbesEvalConfig, flags={"seed": seed}).config)
+
+
 def read_jsonl(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 

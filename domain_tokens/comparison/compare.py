@@ -11,7 +11,6 @@ import numpy as np
 from domain_tokens.comparison import statistics
 from domain_tokens.comparison.formats import EVALUATION_NAMES, interval, percent, points
 from domain_tokens.comparison.reading import Evaluation, Runs
-from domain_tokens.evaluation.questions import PROBE_COUNTS
 from domain_tokens.evaluation.scores import metrics, mul_table
 from domain_tokens.runs.names import GSM8K_EVAL, PROBES_EVAL
 
@@ -34,8 +33,7 @@ def compare_evaluations(runs: Mapping[str, Runs], seed: int = BOOTSTRAP_SEED) ->
         if evaluation == GSM8K_EVAL:
             rows.append(_compare(f"{name}, strict", groups, seed, key="correct_strict"))
         elif evaluation == PROBES_EVAL:
-            asked = {row["category"] for row in next(iter(groups.values()))[0].predictions}
-            names = [each for each in PROBE_COUNTS if each in asked]
+            names = next(iter(groups.values()))[0].results["metrics"]["category_accuracies"]
             categories = [_compare(f"{name}: {each}", groups, seed, category=each) for each in names]
             for row, p in zip(categories, statistics.holm_p([row["mcnemar_p"] for row in categories]), strict=True):
                 row["holm_p"] = p

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from domain_tokens.evaluation.questions import PROBE_COUNTS
 from domain_tokens.runs.errors import InputError
 from domain_tokens.runs.names import EVALUATIONS, PROBES_EVAL, predictions_file, results_file
 from domain_tokens.runs.schemas import EvaluationResults, read_predictions, read_results
@@ -81,7 +80,7 @@ def _read(folder: Path, name: str, condition: str) -> Evaluation:
     for number, row in enumerate(predictions, start=1):
         if name != PROBES_EVAL:
             row.pop("category", None)
-        elif row.get("category") not in PROBE_COUNTS:
+        elif row.get("category") not in results["metrics"].get("category_accuracies", {}):
             raise InputError(f"{path} line {number}: unknown category; run the evaluation again with --overwrite")
     counted = (len(predictions), sum(row["correct"] for row in predictions))
     if not predictions or counted != (results["metrics"]["total"], results["metrics"]["correct"]):

@@ -1,4 +1,4 @@
-"""Asking a model: questions, greedy and sampled replies, scores, and one evaluation from start to results file.
+"""Evaluating a model: questions, greedy and sampled replies, scores, and a whole evaluation with its results file.
 
 May import models, data, runs and the common module.
 """

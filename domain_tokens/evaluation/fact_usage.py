@@ -1,8 +1,8 @@
-"""What a model did with its fact tokens: how often it wrote each, and whether it stood where it is true.
+"""What a model did with its fact tokens: how often it wrote each, and how often the arithmetic around it was right.
 
-A reply shows its arithmetic in GSM8K's annotations, `<<6*9=54>>54`; with a fact `<<<MUL_6_9_54>+2=56>>56`, or
-`<<<MUL_6_9_54>>>54`, where the token holds the result as well. An annotation is right where both sides of its `=` have
-the same value, or, without `=`, where its value is the number written behind it.
+Replies show their arithmetic in GSM8K's annotations: `<<6*9=54>>54`, with a fact token `<<<MUL_6_9_54>+2=56>>56`, or
+`<<<MUL_6_9_54>>>54`, whose token includes the result. An annotation is right if both sides of its `=` have the same
+value, or, without `=`, if its value is the number that follows it.
 """
 
 import ast
@@ -18,6 +18,7 @@ from domain_tokens.inject import expand
 _FACT = rf"(?:{FACT_PATTERN.pattern})"
 _ANNOTATION = re.compile(rf"<<((?:[^<>\n]|{_FACT}){{1,200}})>>(?:[$€£]?([-−]?[0-9][0-9,]*(?:\.[0-9]+)?))?")
 
+_COUNTS = ("written", "in_annotations", "right_in_annotations", "in_correct_replies", "in_wrong_replies")
 _OPERATIONS = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
     ast.USub: operator.neg, ast.UAdd: operator.pos,
@@ -25,41 +26,35 @@ _OPERATIONS = {
 
 
 def fact_usage(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
-    """By fact token that was written at all, over an evaluation's predictions, in the facts' order.
+    """Return counts for each fact token in an evaluation's predictions, sorted by token.
 
-    written: how often. in_annotations: of those, how often inside <<…>>. right_in_annotations: of those, how often in a
-    right one. in_correct_replies, in_wrong_replies: how many replies hold it.
+    written: all occurrences; in_annotations: those inside <<…>>; right_in_annotations: those inside a right one;
+    in_correct_replies, in_wrong_replies: replies with the token.
     """
     usage: dict[str, dict[str, int]] = {}
     for row in rows:
         written = FACT_PATTERN.findall(row["reply"])
-        for fact in written:
-            _of(usage, fact)["written"] += 1
+        counted = [("written", fact) for fact in written]
+        counted += [("in_correct_replies" if row["correct"] else "in_wrong_replies", fact) for fact in set(written)]
         for annotation in _ANNOTATION.finditer(row["reply"]):
             facts = FACT_PATTERN.findall(annotation[1])
-            is_right = bool(facts) and _is_right(expand(annotation[1]), annotation[2])
-            for fact in facts:
-                _of(usage, fact)["in_annotations"] += 1
-                _of(usage, fact)["right_in_annotations"] += is_right
-        for fact in set(written):
-            _of(usage, fact)["in_correct_replies" if row["correct"] else "in_wrong_replies"] += 1
+            counted += [("in_annotations", fact) for fact in facts]
+            if facts and _is_right(expand(annotation[1]), annotation[2]):
+                counted += [("right_in_annotations", fact) for fact in facts]
+        for name, fact in counted:
+            usage.setdefault(fact, dict.fromkeys(_COUNTS, 0))[name] += 1
     return dict(sorted(usage.items()))
 
 
-def _of(usage: dict[str, dict[str, int]], fact: str) -> dict[str, int]:
-    names = ("written", "in_annotations", "right_in_annotations", "in_correct_replies", "in_wrong_replies")
-    return usage.setdefault(fact, dict.fromkeys(names, 0))
-
-
-def _is_right(calculation: str, number_behind: str | None) -> bool:
+def _is_right(calculation: str, number_after: str | None) -> bool:
     sides = [_value(side) for side in calculation.split("=")]
     if len(sides) == 1:
-        sides.append(None if number_behind is None else _value(number_behind))
+        sides.append(None if number_after is None else _value(number_after))
     return sides[0] is not None and all(side == sides[0] for side in sides)
 
 
 def _value(expression: str) -> Fraction | None:
-    """The exact value of + - * / and parentheses over plain numbers; None for anything else."""
+    """Return the exact value of + - * / and parentheses over plain numbers; None for anything else."""
     plain = re.sub(r"(?<=[0-9]),(?=[0-9]{3})", "", expression).translate(str.maketrans("×÷−", "*/-", "$€£"))
     try:
         return _evaluate(ast.parse(plain.strip(), mode="eval").body)

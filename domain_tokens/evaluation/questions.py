@@ -1,4 +1,4 @@
-"""Asking a model questions and writing down every answer: the same path for GSM8K and the probes."""
+"""The questions of the evaluations: arithmetic probes from their config, and GSM8K from its test split."""
 
 import random
 from dataclasses import dataclass
@@ -8,8 +8,7 @@ from domain_tokens.data.conversations import gsm8k_conversation, without_reserve
 from domain_tokens.data.readers import Rows
 from domain_tokens.data.splits import check_rows, unusable_text
 from domain_tokens.runs.errors import InputError
-
-PROBE_COUNTS = {"mul_table": 81, "mul_multidigit": 100, "addition": 100}
+from domain_tokens.runs.recipes import ProbesEvalConfig
 
 
 @dataclass(frozen=True)
@@ -20,24 +19,22 @@ class Question:
     category: str | None = None
 
 
-def make_probes(seed: int) -> list[Question]:
-    """The 281 arithmetic probes: the whole table, 100 two-digit by one-digit products, 100 sums; none twice."""
-    rng = random.Random(seed)
-    questions = [_product("mul_table", a, b) for a in range(1, 10) for b in range(1, 10)]
-    pairs = [(a, b) for a in range(10, 100) for b in range(2, 10)]
-    questions += [_product("mul_multidigit", a, b) for a, b in rng.sample(pairs, PROBE_COUNTS["mul_multidigit"])]
-    pairs = [(a, b) for a in range(10, 100) for b in range(10, 100)]
-    for a, b in rng.sample(pairs, PROBE_COUNTS["addition"]):
-        questions.append(Question(f"addition-{a}+{b}", f"What is {a} plus {b}?", str(a + b), "addition"))
+def make_probes(config: ProbesEvalConfig) -> list[Question]:
+    """Return the arithmetic probes of all categories, no pair of operands twice in a category."""
+    rng = random.Random(config.seed)
+    questions = []
+    for name, category in config.categories.items():
+        first, second = (range(smallest, largest + 1) for smallest, largest in (category.a, category.b))
+        pairs = [(a, b) for a in first for b in second]
+        for a, b in pairs if category.count is None else rng.sample(pairs, category.count):
+            text = category.text.replace("{a}", str(a)).replace("{b}", str(b))
+            reference = str(a * b if category.sign == "x" else a + b)
+            questions.append(Question(f"{name}-{a}{category.sign}{b}", text, reference, name))
     return questions
 
 
-def _product(category: str, a: int, b: int) -> Question:
-    return Question(f"{category}-{a}x{b}", f"What is {a} times {b}?", str(a * b), category)
-
-
 def gsm8k_questions(rows: Rows, tokenizer) -> tuple[list[Question], str]:
-    """The questions of a test split, named by their place in it, and what was left out and why ("" for nothing)."""
+    """Return the questions of a test split, and which rows were left out and why ("" if none was)."""
     usable, unusable = check_rows(rows, without_reserved_tokens(gsm8k_conversation, tokenizer))
     questions = []
     for i in usable:
@@ -47,7 +44,7 @@ def gsm8k_questions(rows: Rows, tokenizer) -> tuple[list[Question], str]:
 
 
 def gsm8k_id(i: int) -> str:
-    """The name of the question at place i of a test split."""
+    """Return the id of the question at place i of a test split."""
     return f"gsm8k-{i:05}"
 
 
@@ -56,8 +53,6 @@ def _final_number(answer: str, rows: Rows, i: int) -> str:
     try:
         is_correct("", number or "")
     except ValueError:
-        line = rows.numbers[i]
-        raise InputError(
-            f"{rows.origin} line {line}: no number behind ####; expected an answer like '#### 72'"
-        ) from None
+        where = f"{rows.origin} line {rows.numbers[i]}"
+        raise InputError(f"{where}: no number behind ####; expected an answer like '#### 72'") from None
     return number

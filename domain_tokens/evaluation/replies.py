@@ -1,6 +1,6 @@
-"""Replies from a model: greedy ones in batches, the same whatever the batch, and sampled ones as they come.
+"""A reply of a model: the prompt it answers, where it ends, and greedy replies to many conversations.
 
-Both end at end-of-text or before the next `User:` line, and are cut there by the same rule.
+A reply ends at end-of-text or before the next `User:` line, whether it is greedy or sampled.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,18 +16,24 @@ from domain_tokens.runs.errors import InputError
 class Reply(NamedTuple):
     text: str  # the assistant's text, fact tokens as written
     tokens: int  # in that text, end-of-text not counted
-    mul_tokens: int  # of them, counted from ids
+    mul_tokens: int  # fact tokens among them
     finished: bool  # ended by end-of-text, not by the length limit or a further "User:"
+
+
+def tokenize_prompts(checkpoint: OpenModel, conversations: Sequence[Sequence[Message]]) -> list[list[int]]:
+    """Return the ids of each conversation's prompt."""
+    texts = [prompt_text(messages, checkpoint.tokenizer.eos_token) for messages in conversations]
+    return checkpoint.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"] if texts else []
 
 
 def encode_prompts(
     checkpoint: OpenModel, conversations: Sequence[Sequence[Message]], max_new_tokens: int
 ) -> list[list[int]]:
-    """The prompts' ids. Raises InputError for one that leaves less than `max_new_tokens` of the model's context:
-    cutting it would change the question.
+    """Return the ids of each conversation's prompt. Raises InputError if a prompt leaves no room for `max_new_tokens`.
+
+    Cutting such a prompt would change its question.
     """
-    texts = [prompt_text(messages, checkpoint.tokenizer.eos_token) for messages in conversations]
-    prompts = checkpoint.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"] if texts else []
+    prompts = tokenize_prompts(checkpoint, conversations)
     longest = max(map(len, prompts), default=0)
     if prompts and longest + max_new_tokens > checkpoint.context:
         raise InputError(
@@ -40,10 +46,10 @@ def encode_prompts(
 def generate_replies(
     checkpoint: OpenModel, conversations: Sequence[Sequence[Message]], max_new_tokens: int, batch_size: int | None
 ) -> Iterator[tuple[int, Reply]]:
-    """Yield (index, reply) for each conversation as its reply ends, greedy, in batches of similar prompt length.
+    """Yield (index, greedy reply) for each conversation as its reply ends, in batches of similar prompt length.
 
-    batch_size: prompts side by side, None for as many as the device has room for.
-    Raises InputError as `encode_prompts` does.
+    batch_size: prompts side by side; None for as many as the device has room for. Raises InputError as
+    `encode_prompts` does.
     """
     prompts = encode_prompts(checkpoint, conversations, max_new_tokens)
     order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i))
@@ -56,7 +62,7 @@ def generate_replies(
 
 
 def cut_to_reply(checkpoint: OpenModel, ids: list[int]) -> Reply:
-    """Cut generated ids where the reply ends. Padding behind the end looks like end-of-text, so find the first."""
+    """Cut generated ids where the reply ends: padding looks like end-of-text, so the first one counts."""
     tokenizer = checkpoint.tokenizer
     finished = tokenizer.eos_token_id in ids
     if finished:

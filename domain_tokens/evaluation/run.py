@@ -1,4 +1,4 @@
-"""Asking a model questions and writing down every answer: the same path for GSM8K and the probes."""
+"""One evaluation from its output folder to its results file, the same way for GSM8K and the probes."""
 
 import time
 from collections.abc import Callable
@@ -6,13 +6,19 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import torch
+from accelerate import PartialState
+from accelerate.utils import gather_object
 from tqdm import tqdm
 
 from domain_tokens.evaluation.fact_usage import fact_usage
 from domain_tokens.evaluation.questions import Question
+from domain_tokens.evaluation.replies import encode_prompts, generate_replies
 from domain_tokens.evaluation.scores import metrics, mul_table, prediction
 from domain_tokens.evaluation.unfinished import UnfinishedAnswers
-from domain_tokens.prompt import question_conversation as question_conversation
+from domain_tokens.models.device import device_name, peak_memory, place
+from domain_tokens.models.folder import OpenModel, open_model, weights_digest
+from domain_tokens.prompt import question_conversation
 from domain_tokens.runs import processes
 from domain_tokens.runs.config import LoadedConfig
 from domain_tokens.runs.errors import InputError
@@ -23,14 +29,14 @@ from domain_tokens.runs.provenance import environment
 from domain_tokens.runs.schemas import EVAL_VERSION, EvaluationResults
 from domain_tokens.runs.signals import run_has_begun
 
+Prediction = dict[str, Any]
+
 
 def claim_evaluation(name: str, loaded: LoadedConfig, args) -> tuple[Path, bool, dict[str, Any]]:
-    """The folder to write to, whether it holds this very evaluation already, and what makes two of them the same.
+    """Claim the output folder. Return it, whether it already holds this very evaluation, and the run's settings.
 
-    args: what the evaluation scripts parse.
+    args: of an evaluation script. Two runs with the same settings give the same results.
     """
-    from domain_tokens.models.folder import weights_digest  # torch comes with it, see `evaluate`
-
     weights = weights_digest(Path(args.model_path))
     settings = {"eval_version": EVAL_VERSION, "weights": weights, "config": loaded.as_dict()}
     if args.condition is not None:
@@ -40,63 +46,39 @@ def claim_evaluation(name: str, loaded: LoadedConfig, args) -> tuple[Path, bool,
         unfinished_name=unfinished_evaluation(name),
     )  # fmt: skip
     if complete:
-        _check_complete(output, name)
+        total = read_json(output / f"{name}_results.json").get("metrics", {}).get("total")
+        path = output / f"{name}_predictions.jsonl"
+        if not path.is_file() or len(read_jsonl(path)) != total:
+            raise InputError(f"{path} does not hold the {total} answers of its results; --overwrite asks again")
     return output, complete, settings
-
-
-def _check_complete(output: Path, name: str) -> None:
-    total = read_json(output / results_file(name)).get("metrics", {}).get("total")
-    predictions = output / predictions_file(name)
-    if not predictions.is_file() or len(read_jsonl(predictions)) != total:
-        raise InputError(f"{predictions} does not hold the {total} answers of its results; --overwrite asks again")
 
 
 def run_evaluation(
     name: str, find_questions: Callable[[Any], list[Question]], loaded: LoadedConfig, output: Path,
     settings: dict[str, Any], args,
 ) -> dict[str, Any]:  # fmt: skip
-    """Ask every question, then write {name}_predictions.jsonl and, last, {name}_results.json. Returns the results.
+    """Ask every question, then write {name}_predictions.jsonl and, last, {name}_results.json. Return the results.
 
-    Answers are kept as they come; with --resume only the missing ones are asked for. Of several processes each asks
-    its share, and the main one writes. find_questions: from the model's
-    tokenizer to what can be asked with it. settings: of `claim`. args: what the evaluation scripts parse.
+    Answers are saved as they come; with --resume only the missing ones are asked for. Each of several processes asks
+    its share, and the main one writes. find_questions: from the model's tokenizer to what can be asked with it.
+    settings: of `claim_evaluation`. args: of an evaluation script.
     """
-    import torch  # not at the top: the comparison uses this module's figures and needs no torch
-    from accelerate import PartialState
-    from accelerate.utils import gather_object
-
-    from domain_tokens.evaluation.replies import encode_prompts, generate_replies
-    from domain_tokens.models.device import device_name, peak_memory, place
-    from domain_tokens.models.folder import open_model
-
-    config = loaded.config
-    checkpoint = open_model(args.model_path, args.condition, getattr(torch, config.dtype))
+    checkpoint = open_model(args.model_path, args.condition, getattr(torch, loaded.config.dtype))
     launched = PartialState(cpu=not torch.cuda.is_available()) if processes.count() > 1 else None
     device = place(checkpoint, launched.device if launched else None)
     questions = find_questions(checkpoint.tokenizer)
-    conversations = {question.id: question_conversation(question.text) for question in questions}
-    encode_prompts(
-        checkpoint, list(conversations.values()), config.max_new_tokens
-    )  # one too long stops it before it begins
+    conversations = [question_conversation(question.text) for question in questions]
+    encode_prompts(checkpoint, conversations, loaded.config.max_new_tokens)  # refuses a prompt that is too long
     started = time.perf_counter()
-    is_main = processes.rank() == 0
     kept = UnfinishedAnswers(output, name)
-    if is_main:
+    if processes.rank() == 0:
         kept.begin(settings, args.resume)
     find_everywhere(output / unfinished_evaluation(name))
     run_has_begun()
     answers = _answered(questions, kept.rows())
     if launched:
-        launched.wait_for_everyone()  # before the files grow again
-    missing = [question for question in questions if question.id not in answers]
-    own = missing[processes.rank() :: processes.count()]
-    asked = [conversations[question.id] for question in own]
-    bar = tqdm(total=len(own), desc=f"asking {name} questions", unit="question", disable=not is_main)
-    with bar, kept:
-        for i, reply in generate_replies(checkpoint, asked, config.max_new_tokens, config.batch_size):
-            answers[own[i].id] = prediction(own[i], reply)
-            kept.add(answers[own[i].id])
-            bar.update()
+        launched.wait_for_everyone()  # every process has read all files before they grow again
+    answers |= _ask(checkpoint, name, [question for question in questions if question.id not in answers], loaded, kept)
     if launched:
         answers = {id: row for part in gather_object([answers]) for id, row in part.items()}
         launched.destroy_process_group()
@@ -108,7 +90,7 @@ def run_evaluation(
         "model_path": checkpoint.path,
         "weights": checkpoint.weights,
         "lineage": checkpoint.lineage,
-        "seed": config.seed,
+        "seed": loaded.config.seed,
         "runtime": time.perf_counter() - started,
         "peak_memory": peak_memory(device),
         "metrics": metrics(rows),
@@ -118,7 +100,7 @@ def run_evaluation(
         "overridden": sorted(loaded.overridden),
         "environment": environment(device_name(device)),
     }
-    if is_main:
+    if processes.rank() == 0:
         write_files({
             output / predictions_file(name): jsonl_text(rows).encode(),
             output / results_file(name): json_text(results).encode(),
@@ -127,8 +109,25 @@ def run_evaluation(
     return results
 
 
-def _answered(questions: list[Question], kept: list[Any]) -> dict[str, dict[str, Any]]:
-    """The kept answers by id: of questions that are still the same, judged as they would be now."""
+def _ask(
+    checkpoint: OpenModel, name: str, questions: list[Question], loaded: LoadedConfig, kept: UnfinishedAnswers
+) -> dict[str, Prediction]:
+    """Ask this process's share of the questions and save each answer. Return the answers by id."""
+    own = questions[processes.rank() :: processes.count()]
+    conversations = [question_conversation(question.text) for question in own]
+    replies = generate_replies(checkpoint, conversations, loaded.config.max_new_tokens, loaded.config.batch_size)
+    bar = tqdm(total=len(own), desc=f"asking {name} questions", unit="question", disable=processes.rank() != 0)
+    answers = {}
+    with bar, kept:
+        for i, reply in replies:
+            answers[own[i].id] = prediction(own[i], reply)
+            kept.add(answers[own[i].id])
+            bar.update()
+    return answers
+
+
+def _answered(questions: list[Question], kept: list[Any]) -> dict[str, Prediction]:
+    """Return the kept answers by id: those to questions that are still the same, judged as they would be now."""
     asked = {question.id: question for question in questions}
     return {row["id"]: row for row in kept if _is_answer(row, asked)}
 

@@ -1,4 +1,4 @@
-"""How the next token of a reply is chosen. No torch here: a wrong flag is told before it is imported."""
+"""How the next token of a reply is chosen. Needs no torch, so that wrong flags are reported before its import."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,9 +10,9 @@ COLDEST, HOTTEST = 0.01, 100.0  # below, float32 probabilities overflow; above, 
 
 @dataclass(frozen=True)
 class Sampling:
-    """Drawn at a temperature, from the likeliest `top_k` tokens or the likeliest that make up the share `top_p`.
+    """Draw at a temperature from the `top_k` likeliest tokens, or from the likeliest that sum to probability `top_p`.
 
-    A temperature of None is greedy: always the likeliest.
+    A temperature of None is greedy: always the likeliest token. Raises InputError for values that cannot be used.
     """
 
     temperature: float | None = 0.7
@@ -29,7 +29,7 @@ class Sampling:
             raise InputError(f"top-p is {self.top_p}, expected more than 0 and at most 1")
 
     def settings(self) -> dict[str, Any]:
-        """In the words of transformers' `generate`, whose own defaults would draw from the likeliest 50."""
+        """Return the arguments of transformers' `generate`, whose defaults would draw from the likeliest 50 tokens."""
         if self.temperature is None:
             return {"do_sample": False}
         top_p = 1.0 if self.top_p is None else self.top_p

@@ -1,4 +1,4 @@
-"""Asking a model questions and writing down every answer: the same path for GSM8K and the probes."""
+"""From a reply to a prediction, and from the predictions of an evaluation to its metrics."""
 
 import re
 from typing import Any
@@ -7,12 +7,8 @@ from domain_tokens.answers import extract_answer, is_correct
 from domain_tokens.evaluation.questions import Question
 
 
-def predictions(questions: list[Question], replies: list) -> list[dict[str, Any]]:
-    """One object per question, in the questions' order. replies: a generation.Reply for each."""
-    return [prediction(question, reply) for question, reply in zip(questions, replies, strict=True)]
-
-
 def prediction(question: Question, reply) -> dict[str, Any]:
+    """Return what is saved of one question. reply: a `replies.Reply`."""
     row = {
         "id": question.id,
         "question": question.text,
@@ -30,7 +26,7 @@ def prediction(question: Question, reply) -> dict[str, Any]:
 
 
 def metrics(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """The figures of one evaluation, all of them counted from its predictions."""
+    """Return the metrics of one evaluation, all counted from its predictions."""
     total = len(rows)
     mul_tokens = sum(row["mul_tokens"] for row in rows)
     figures = {
@@ -43,23 +39,24 @@ def metrics(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "avg_response_tokens": sum(row["tokens"] for row in rows) / total,
         "finished_rate": sum(row["finished"] for row in rows) / total,
     }
-    categories = list(dict.fromkeys(row["category"] for row in rows if "category" in row))
-    if categories:
+    by_category: dict[str, list[bool]] = {}
+    for row in rows:
+        if "category" in row:
+            by_category.setdefault(row["category"], []).append(row["correct"])
+    if by_category:
         figures["overall_accuracy"] = figures["accuracy"]
-        figures["category_accuracies"] = {name: _share_correct(rows, name) for name in categories}
+        figures["category_accuracies"] = {
+            name: {"accuracy": sum(correct) / len(correct), "correct": sum(correct), "total": len(correct)}
+            for name, correct in by_category.items()
+        }
     return figures
 
 
 def mul_table(rows: list[dict[str, Any]]) -> list[list[bool | None]]:
-    """9×9, row a-1, column b-1: whether `What is a times b?` was answered right; None where it was not asked."""
+    """Return 9×9 marks, row a-1, column b-1: whether a times b was answered right; None if it was not asked."""
     right: list[list[bool | None]] = [[None] * 9 for _ in range(9)]
     for row in rows:
         if row.get("category") == "mul_table" and (place := re.fullmatch(r"mul_table-([1-9])x([1-9])", row["id"])):
             a, b = place.groups()
             right[int(a) - 1][int(b) - 1] = row["correct"]
     return right
-
-
-def _share_correct(rows: list[dict[str, Any]], category: str) -> dict[str, Any]:
-    right = [row["correct"] for row in rows if row["category"] == category]
-    return {"accuracy": sum(right) / len(right), "correct": sum(right), "total": len(right)}

@@ -1,25 +1,21 @@
-"""Replies from a model: greedy ones in batches, the same whatever the batch, and sampled ones as they come.
-
-Both end at end-of-text or before the next `User:` line, and are cut there by the same rule.
-"""
+"""One reply for a person: sampled, shown while it is generated, in a conversation that fits the model's context."""
 
 from collections.abc import Callable, Sequence
 
 import torch
 from transformers.generation.streamers import BaseStreamer
 
-from domain_tokens.evaluation.replies import Reply, cut_to_reply
+from domain_tokens.evaluation.replies import Reply, cut_to_reply, tokenize_prompts
 from domain_tokens.evaluation.sampling import Sampling
 from domain_tokens.models.folder import OpenModel
-from domain_tokens.prompt import STOP_STRING, USER_LABEL, Message, prompt_text, reserved_token_finder
+from domain_tokens.prompt import STOP_STRING, USER_LABEL, Message, reserved_token_finder
 from domain_tokens.runs.errors import InputError, RunError
 
 
 class ReplyStream(BaseStreamer):
-    """A reply while it is made. `on_text` gets it in pieces, each as soon as no later token can change it.
+    """A reply while it is generated: `on_text` gets each piece of it as soon as no later token can change the piece.
 
-    The pieces joined are exactly the text of `reply()`, which can be asked for at any time: a reply that was stopped
-    is what had come until then.
+    The pieces joined are exactly the text of `reply()`, also when the reply was stopped early.
     """
 
     def __init__(self, checkpoint: OpenModel, on_text: Callable[[str], None]):
@@ -29,7 +25,7 @@ class ReplyStream(BaseStreamer):
         self.is_prompt = True
 
     def put(self, value: torch.Tensor) -> None:
-        """value: the prompt's ids (1, tokens) at first, then one new id at a time (1,)."""
+        """Take the prompt's ids, (1, tokens), and after that one new id at a time, (1,)."""
         if self.is_prompt:
             self.is_prompt = False
             return
@@ -49,7 +45,7 @@ class ReplyStream(BaseStreamer):
 
 
 def _settled(text: str) -> str:
-    """The part of an unfinished reply that stays: no half of a character, no beginning of the next turn's label."""
+    """Return an unfinished reply without half a character or the beginning of the next turn's label at its end."""
     text = text.rstrip("\N{REPLACEMENT CHARACTER}")
     before, line_break, last_line = text.rpartition("\n")
     if USER_LABEL.startswith(last_line):
@@ -60,11 +56,11 @@ def _settled(text: str) -> str:
 def fit_context(
     checkpoint: OpenModel, messages: Sequence[Message], max_new_tokens: int
 ) -> tuple[list[Message], int, int]:
-    """Drop the oldest turns of a conversation until it leaves room for a reply.
+    """Drop the oldest turns of a conversation until there is room for a reply; system messages stay.
 
-    Room is `max_new_tokens`, or half the context where that is less. Returns what is left, the number of user turns
-    dropped, and how many tokens the reply may have. System messages stay. Raises InputError where the last question
-    alone is too long, or where a question or system message holds one of the tokenizer's own tokens.
+    Room is `max_new_tokens`, or half the context if that is less. Returns the messages left, the number of user turns
+    dropped, and how many tokens the reply may have. Raises InputError if the last question alone is too long, or if a
+    question or system message holds one of the tokenizer's own tokens.
     """
     find = reserved_token_finder(checkpoint.tokenizer)
     for message in messages:
@@ -79,7 +75,7 @@ def fit_context(
     dropped = 0
     while True:
         left = [*system, *turns]
-        length = len(_prompt_ids(checkpoint, left))
+        length = len(tokenize_prompts(checkpoint, [left])[0])
         if length + reserved <= checkpoint.context:
             return left, dropped, min(max_new_tokens, checkpoint.context - length)
         later = [i for i, message in enumerate(turns) if message["role"] == "user" and i > 0]
@@ -101,11 +97,11 @@ def stream_reply(
     seed: int,
     stream: ReplyStream,
 ) -> Reply:
-    """Generate one reply into `stream`. The same seed gives the same reply, whatever was generated before."""
+    """Generate one reply into `stream`. The same seed always gives the same reply. Raises RunError on a full GPU."""
     model = checkpoint.model
     torch.manual_seed(seed)
     model.eval()
-    prompt = torch.tensor([_prompt_ids(checkpoint, messages)], device=model.device)
+    prompt = torch.tensor(tokenize_prompts(checkpoint, [messages]), device=model.device)
     try:
         with torch.inference_mode():
             model.generate(
@@ -118,12 +114,6 @@ def stream_reply(
                 **sampling.settings(),
             )
     except torch.OutOfMemoryError as error:
-        raise RunError(
-            f"the GPU's memory is full ({str(error).splitlines()[0]}); start anew or on --device cpu"
-        ) from error
+        reason = str(error).splitlines()[0]
+        raise RunError(f"the GPU's memory is full ({reason}); start again, or with --device cpu") from error
     return stream.reply()
-
-
-def _prompt_ids(checkpoint: OpenModel, messages: Sequence[Message]) -> list[int]:
-    text = prompt_text(messages, checkpoint.tokenizer.eos_token)
-    return checkpoint.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]

@@ -1,7 +1,7 @@
-"""Answers kept as they come, so that an interrupted evaluation asks only what is missing.
+"""Answers saved as they come, so that an interrupted evaluation asks only what is missing.
 
-Beside an evaluation's results lie, while it runs, `{name}_unfinished.json` with its settings and, of each process,
-`{name}_unfinished-{rank}.jsonl` with a prediction a line.
+While an evaluation runs, its folder holds `{name}_unfinished.json` with its settings and, from each process,
+`{name}_unfinished-{rank}.jsonl` with one prediction a line.
 """
 
 import json
@@ -15,14 +15,14 @@ from domain_tokens.runs.names import unfinished_answers, unfinished_evaluation
 
 
 class UnfinishedAnswers:
-    """What was answered so far, and where the next answer is added. One a process."""
+    """The predictions made so far, and the file to which this process adds its own (while entered)."""
 
     def __init__(self, folder: Path, name: str):
         self.folder, self.name = folder, name
         self.own = folder / unfinished_answers(name, processes.rank())
 
     def begin(self, settings: dict[str, Any], resume: bool) -> None:
-        """Mark the evaluation as begun; what an earlier one left goes, unless it is to be continued. Main process."""
+        """Mark the evaluation as begun, in the main process. Remove what an earlier one left, unless it is resumed."""
         mark = self.folder / unfinished_evaluation(self.name)
         if mark.exists():
             lock_run(mark)
@@ -32,7 +32,7 @@ class UnfinishedAnswers:
             lock_run(mark)
 
     def rows(self) -> list[dict[str, Any]]:
-        """What any process kept. The end of a line that was never finished is left out, as are damaged ones."""
+        """Return the predictions of all processes, without damaged lines and a last line that is not whole."""
         rows = []
         for path in self._files():
             *lines, _unfinished = path.read_bytes().split(b"\n")
@@ -60,7 +60,7 @@ class UnfinishedAnswers:
             raise
 
     def remove(self) -> None:
-        """The answers first: without the mark nothing would ask for them."""
+        """Remove all files, the mark last: as long as it is there, the run can be resumed or replaced."""
         for path in self._files():
             path.unlink()
         (self.folder / unfinished_evaluation(self.name)).unlink(missing_ok=True)

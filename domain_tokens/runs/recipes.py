@@ -3,10 +3,21 @@
 Checks are strict: no text for a number, no unknown key. A default stands only for a key that older files lack.
 """
 
+import math
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, create_model
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    ValidationInfo,
+    create_model,
+    field_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from domain_tokens.conditions import CONDITIONS
@@ -32,6 +43,20 @@ def _check_model_name(name: str) -> str:
     return name
 
 
+def _check_question(text: str) -> str:
+    if "{a}" not in text or "{b}" not in text:
+        raise PydanticCustomError("question", "a question with {a} and {b}")
+    return text
+
+
+def _check_operands(ends: Any) -> list[int]:
+    is_pair = isinstance(ends, list) and len(ends) == 2 and all(type(end) is int for end in ends)
+    if not is_pair or not 0 <= ends[0] <= ends[1] < 1000:
+        raise PydanticCustomError("operands", "the smallest and the largest operand, such as [1, 9], from 0 to 999")
+    return ends
+
+
+Operands = Annotated[list[int], PlainValidator(_check_operands)]
 Seed = Annotated[int, Field(ge=0, lt=SEED_RANGE.stop, description=f"0 to {SEED_RANGE[-1]}")]
 # A recipe is saved and published, and the home folder tells a name.
 UserPath = Annotated[str, AfterValidator(_check_path), PlainSerializer(without_home)]
@@ -66,7 +91,7 @@ class SftConfig(Recipe):
 
 
 class EvalConfig(Recipe):
-    """One evaluation: the probes, which are generated from the seed."""
+    """What every evaluation has."""
 
     seed: Seed
     # Prompts generated side by side; null: as many as the device has room for.
@@ -81,6 +106,30 @@ class Gsm8kEvalConfig(EvalConfig):
     dataset: UserPath
     subset: str | None
     max_samples: int | None = Field(gt=0, description="at least 1, or null for every question")
+
+
+class ProbeCategory(Recipe):
+    """Arithmetic questions about pairs of operands."""
+
+    text: Annotated[str, AfterValidator(_check_question)]
+    sign: Literal["x", "+"]  # x: the answer is a·b; +: it is a+b
+    a: Operands
+    b: Operands
+    count: int | None  # pairs drawn with the seed; null: every pair
+
+    @field_validator("count")
+    @classmethod
+    def _check_count(cls, count: int | None, others: ValidationInfo) -> int | None:
+        pairs = math.prod(ends[1] - ends[0] + 1 for name in "ab" if (ends := others.data.get(name)))
+        if count is not None and not 0 < count <= pairs:
+            raise PydanticCustomError("count", f"1 to {pairs} pairs, or null for all of them")
+        return count
+
+
+class ProbesEvalConfig(EvalConfig):
+    """The evaluation with arithmetic probes."""
+
+    categories: dict[str, ProbeCategory] = Field(min_length=1, description="at least one category")
 
 
 class StageConfig(Recipe):

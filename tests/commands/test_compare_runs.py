@@ -5,10 +5,9 @@ import json
 import compare_runs
 import numpy as np
 import pytest
-from conftest import write_jsonl
+from conftest import arithmetic_probes, write_jsonl
 from scipy import stats
 
-from domain_tokens.evaluation.questions import make_probes
 from domain_tokens.evaluation.scores import metrics, mul_table
 from domain_tokens.runs.errors import InputError
 
@@ -252,7 +251,7 @@ def test_a_part_of_the_probes_is_compared_by_the_categories_it_has(tmp_path, cap
                 "reply": "7", "extracted": "7", "extracted_strict": None, "correct": probe.reference == "7",
                 "correct_strict": False, "tokens": 3, "mul_tokens": 0, "finished": True,
             }
-            for probe in make_probes(42)[:20]
+            for probe in arithmetic_probes()[:20]
         ]  # fmt: skip
         write_jsonl(tmp_path / folder / "arithmetic_predictions.jsonl", rows)
         results = {"condition": condition, "eval_version": 1, "config": {"seed": 42}, "metrics": metrics(rows)}
@@ -270,7 +269,7 @@ def test_probes_are_compared_by_category_and_drawn_as_maps(tmp_path, capsys):
                 "reply": "…", "extracted": None, "extracted_strict": None, "correct": probe.id not in wrong,
                 "correct_strict": False, "tokens": 3, "mul_tokens": 0, "finished": True,
             }
-            for probe in make_probes(42)
+            for probe in arithmetic_probes()
         ]  # fmt: skip
         write_jsonl(tmp_path / folder / "arithmetic_predictions.jsonl", rows)
         results = {"condition": condition, "eval_version": 1, "config": {"seed": 42}, "metrics": metrics(rows)}

@@ -1,4 +1,4 @@
-"""The two evaluations: which questions, which figures, and nothing thrown away."""
+"""The two evaluations: their questions and metrics, and every reply is saved."""
 
 import json
 import shutil
@@ -6,12 +6,14 @@ import shutil
 import pytest
 import run_arithmetic_probes
 import run_gsm8k
-from conftest import read_jsonl, write_jsonl
+from conftest import arithmetic_probes, read_jsonl, write_jsonl
 
 from domain_tokens.evaluation.questions import Question, make_probes
 from domain_tokens.evaluation.replies import Reply
-from domain_tokens.evaluation.scores import metrics, predictions
+from domain_tokens.evaluation.scores import metrics, prediction
+from domain_tokens.runs.config import load_config
 from domain_tokens.runs.errors import InputError
+from domain_tokens.runs.recipes import ProbesEvalConfig
 
 FIELDS = [
     "id", "question", "reference", "reply", "extracted", "extracted_strict", "correct", "correct_strict", "tokens",
@@ -24,7 +26,7 @@ METRICS = {
 
 
 def test_the_281_probes_are_the_table_and_two_hundred_others_and_none_twice():
-    probes = make_probes(42)
+    probes = arithmetic_probes()
     assert [p.text for p in probes[:2]] == ["What is 1 times 1?", "What is 1 times 2?"]
     table = [p for p in probes if p.category == "mul_table"]
     assert {(p.text, p.reference) for p in table} == {
@@ -40,7 +42,60 @@ def test_the_281_probes_are_the_table_and_two_hundred_others_and_none_twice():
             assert probe.reference == str(a * b if word == "times" else a + b)
             assert 10 <= a <= 99
             assert 2 <= b <= 9 if word == "times" else 10 <= b <= 99
-    assert make_probes(42) == probes != make_probes(43)
+    assert arithmetic_probes() == probes != arithmetic_probes(seed=43)
+    # Published results name these questions, so a change of the draw must not pass unnoticed.
+    assert [probes[i].id for i in (80, 81, 82, 180, 181, 182, 280)] == [
+        "mul_table-9x9",
+        "mul_multidigit-91x8",
+        "mul_multidigit-24x4",
+        "mul_multidigit-73x9",
+        "addition-46+11",
+        "addition-90+57",
+        "addition-94+61",
+    ]
+
+
+def test_wording_operands_and_number_of_probes_are_those_of_the_config(tmp_path):
+    config = {"seed": 1, "batch_size": None, "max_new_tokens": 4, "dtype": "float32", "categories": {}}
+    config["categories"]["teens"] = {"text": "{b} and {a}?", "sign": "+", "a": [11, 12], "b": [3, 4], "count": None}
+    config["categories"]["big"] = {"text": "{a}·{b}=", "sign": "x", "a": [500, 500], "b": [2, 9], "count": 1}
+    path = tmp_path / "probes.yaml"
+    path.write_text(json.dumps(config))
+    *teens, big = make_probes(load_config(path, ProbesEvalConfig).config)
+    assert teens == [
+        Question("teens-11+3", "3 and 11?", "14", "teens"),
+        Question("teens-11+4", "4 and 11?", "15", "teens"),
+        Question("teens-12+3", "3 and 12?", "15", "teens"),
+        Question("teens-12+4", "4 and 12?", "16", "teens"),
+    ]
+    second = int(big.id.removeprefix("big-500x"))
+    assert 2 <= second <= 9
+    assert big == Question(f"big-500x{second}", f"500·{second}=", str(500 * second), "big")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("text", "What is {a} times b?", r"text is 'What is {a} times b\?', expected a question with {a} and {b}"),
+        ("sign", "-", "sign is '-', expected x or \\+"),
+        ("a", [9, 1], r"a is \[9, 1\], expected the smallest and the largest"),
+        ("a", 5, "a is 5, expected"),
+        ("b", [1, 1000], "b is .*from 0 to 999"),
+        ("b", [1.5, 2], "b is .*from 0 to 999"),
+        ("count", 82, "count is 82, expected 1 to 81 pairs, or null"),
+        ("count", 0, "count is 0, expected 1 to 81 pairs, or null"),
+    ],
+)
+def test_a_category_of_probes_that_cannot_be_asked_is_refused(tmp_path, key, value, message):
+    category = {"text": "What is {a} times {b}?", "sign": "x", "a": [1, 9], "b": [1, 9], "count": None} | {key: value}
+    path = tmp_path / "probes.yaml"
+    path.write_text(
+        json.dumps(
+            {"seed": 1, "batch_size": None, "max_new_tokens": 4, "dtype": "float32", "categories": {"t": category}}
+        )
+    )
+    with pytest.raises(InputError, match=message):
+        load_config(path, ProbesEvalConfig)
 
 
 def test_figures_are_counted_from_the_predictions():
@@ -56,7 +111,7 @@ def test_figures_are_counted_from_the_predictions():
         Reply("10+10=30\n#### 30", 9, 0, True),
         Reply("10+11=21, 21, 21", 10, 0, False),
     ]
-    rows = predictions(questions, replies)
+    rows = [prediction(*asked) for asked in zip(questions, replies, strict=True)]
     assert list(rows[0]) == [*FIELDS, "category"]
     assert (rows[0]["reply"], rows[0]["extracted"]) == ("<MUL_6_9_54>\n#### <MUL_6_9_54>", "54")
     assert [row["correct"] for row in rows] == [True, True, False, True]

@@ -203,7 +203,7 @@ def test_an_interrupted_overwrite_is_continued_as_what_it_was_to_become(toy_base
             yield reply
 
     generate = generate_replies
-    monkeypatch.setattr("domain_tokens.evaluation.replies.generate_replies", interrupted)
+    monkeypatch.setattr("domain_tokens.evaluation.run.generate_replies", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run_arithmetic_probes.main([*arguments, "max_new_tokens=5", "--overwrite"])
     assert "--overwrite" not in continuing_command()

@@ -17,9 +17,9 @@ from conftest import Terminal
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from domain_tokens.evaluation.replies import generate_replies
+from domain_tokens.evaluation.replies import generate_replies, tokenize_prompts
 from domain_tokens.evaluation.sampling import Sampling
-from domain_tokens.evaluation.streaming import ReplyStream, _prompt_ids, fit_context, stream_reply
+from domain_tokens.evaluation.streaming import ReplyStream, fit_context, stream_reply
 from domain_tokens.models.folder import open_model
 from domain_tokens.prompt import prompt_text, question_conversation
 from domain_tokens.runs.errors import InputError
@@ -54,6 +54,18 @@ def sampled(checkpoint, text, sampling=None, seed=1, tokens=12):
     return stream_reply(
         checkpoint, question_conversation(text), tokens, sampling, seed, ReplyStream(checkpoint, lambda text: None)
     ).text
+
+
+def record_prompts(monkeypatch):
+    """The conversations that a model is asked with from here on, in order."""
+    asked = []
+
+    def tokenize(checkpoint, conversations):
+        asked.extend(map(list, conversations))
+        return tokenize_prompts(checkpoint, conversations)
+
+    monkeypatch.setattr("domain_tokens.evaluation.streaming.tokenize_prompts", tokenize)
+    return asked
 
 
 class TestStream:
@@ -186,11 +198,7 @@ class TestCommand:
         assert [set(reply) for reply in shown["replies"]] == [{"reply", "tokens", "mul_tokens", "finished"}] * 2
 
     def test_the_system_prompt_stands_in_front(self, toy_base, capsys, monkeypatch):
-        prompts = []
-        asked = _prompt_ids
-        monkeypatch.setattr(
-            "domain_tokens.evaluation.streaming._prompt_ids", lambda *args: prompts.append(args[1]) or asked(*args)
-        )
+        prompts = record_prompts(monkeypatch)
         self.run(toy_base, capsys, "--question", QUESTION, "--system-prompt", "Be kind.")
         assert prompts[-1] == [{"role": "system", "content": "Be kind."}, *question_conversation(QUESTION)]
 
@@ -236,12 +244,7 @@ class TestChat:
         return sample_sft.Chat(checkpoint, Sampling(1.0), 7, 8, None, sample_sft.Screen(raw=False))
 
     def test_earlier_turns_are_part_of_the_prompt_until_reset(self, chat, monkeypatch):
-        prompts = []
-        asked = _prompt_ids
-        monkeypatch.setattr(
-            "domain_tokens.evaluation.streaming._prompt_ids",
-            lambda *args: prompts.append(list(args[1])) or asked(*args),
-        )
+        prompts = record_prompts(monkeypatch)
         first = chat.ask("One?").text
         chat.ask("Two?")
         conversation = [

@@ -2,10 +2,9 @@
 
 import json
 
-from conftest import write_jsonl
+from conftest import arithmetic_probes, write_jsonl
 
 from domain_tokens.evaluation.fact_usage import fact_usage
-from domain_tokens.evaluation.questions import make_probes
 from domain_tokens.evaluation.scores import metrics
 
 # (baseline right, mul_tokens right) of 40 questions: 10 only mul_tokens, 5 only baseline, 15 both, 10 neither
@@ -37,7 +36,7 @@ def write_experiment(root, seed, right, with_probes=True, wrong_probes=("mul_tab
                 "reply": probe.reference, "extracted": probe.reference, "correct": probe.id not in wrong_probes,
                 "correct_strict": False, "tokens": 3, "mul_tokens": 0, "finished": True,
             }
-            for probe in make_probes(42)
+            for probe in arithmetic_probes()
         ]  # fmt: skip
         for name, predictions in (("gsm8k", rows), ("arithmetic", probes))[: 1 + with_probes]:
             write_jsonl(root / f"eval_{condition}/{name}_predictions.jsonl", predictions)

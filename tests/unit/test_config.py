@@ -5,7 +5,7 @@ import yaml
 
 from domain_tokens.runs.config import load_config
 from domain_tokens.runs.errors import InputError
-from domain_tokens.runs.recipes import EvalConfig, ExperimentConfig, Gsm8kEvalConfig, SftConfig
+from domain_tokens.runs.recipes import ExperimentConfig, Gsm8kEvalConfig, ProbesEvalConfig, SftConfig
 
 ROOT = Path(__file__).parents[2]
 TULU, GSM8K = ROOT / "sft/configs/tulu.yaml", ROOT / "sft/configs/gsm8k.yaml"
@@ -26,13 +26,13 @@ def test_the_shipped_recipes_say_what_the_readme_promises():
 
 def test_every_shipped_config_loads():
     load_config(ROOT / "eval/configs/gsm8k.yaml", Gsm8kEvalConfig)
-    load_config(ROOT / "eval/configs/probes.yaml", EvalConfig)
+    load_config(ROOT / "eval/configs/probes.yaml", ProbesEvalConfig)
     for name in ("toy", "experiment"):
         experiment = load_config(ROOT / f"scripts/configs/{name}.yaml", ExperimentConfig).config
         for stage in (experiment.sft_tulu, experiment.sft_gsm8k):
             load_config(ROOT / stage.config, SftConfig, stage.overrides)
         load_config(ROOT / experiment.eval_gsm8k.config, Gsm8kEvalConfig, experiment.eval_gsm8k.overrides)
-        load_config(ROOT / experiment.eval_probes.config, EvalConfig, experiment.eval_probes.overrides)
+        load_config(ROOT / experiment.eval_probes.config, ProbesEvalConfig, experiment.eval_probes.overrides)
 
 
 def test_overrides_name_a_key_in_full_or_by_its_last_part():

@@ -22,13 +22,13 @@ from domain_tokens.facts import FACT_TOKENS
 from domain_tokens.runs.config import load_config
 from domain_tokens.runs.errors import InputError
 from domain_tokens.runs.files import read_json, read_jsonl, write_jsonl
-from domain_tokens.runs.recipes import EvalConfig, ExperimentConfig, Gsm8kEvalConfig, RegistryConfig, SftConfig
+from domain_tokens.runs.recipes import ExperimentConfig, Gsm8kEvalConfig, ProbesEvalConfig, RegistryConfig, SftConfig
 
 ROOT = Path(__file__).parents[2]
 RECIPES = {
     "sft/configs/gsm8k.yaml": SftConfig,
     "eval/configs/gsm8k.yaml": Gsm8kEvalConfig,
-    "eval/configs/probes.yaml": EvalConfig,
+    "eval/configs/probes.yaml": ProbesEvalConfig,
     "scripts/configs/toy.yaml": ExperimentConfig,
     "scripts/configs/models.yaml": RegistryConfig,
 }

@@ -1,4 +1,4 @@
-"""Many prompts side by side say what each says alone, for every kind of model and however they are read."""
+"""Every prompt gets the reply it gets alone, for models of several kinds and however the prompts are read."""
 
 import pytest
 import torch
@@ -13,7 +13,8 @@ from transformers import (
     LlamaForCausalLM,
 )
 
-from domain_tokens.evaluation.greedy import ATTENTION, decode_greedy, fitting_batch_size
+from domain_tokens.evaluation.greedy import decode_greedy, fitting_batch_size
+from domain_tokens.evaluation.grouped import ATTENTION
 from domain_tokens.models.folder import OpenModel, open_model
 
 SMALL = {"vocab_size": 745, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -35,7 +36,7 @@ def checkpoint(request, toy_base) -> OpenModel:
     if make := MODELS[request.param]:
         torch.manual_seed(0)
         found.model = make()
-        for parameter in found.model.parameters():  # random weights all say the same; make them differ more
+        for parameter in found.model.parameters():  # small random weights give every prompt the same reply
             parameter.data *= 4 if parameter.ndim > 1 else 1
     found.model.eval()
     return found
@@ -52,8 +53,8 @@ def stock_reply(checkpoint: OpenModel, prompt: list[int], count: int) -> list[in
 
 
 def test_every_prompt_gets_the_reply_it_gets_alone(checkpoint, monkeypatch):
-    monkeypatch.setattr("domain_tokens.evaluation.greedy.CPU_PIECE", 40)  # read in several parts
-    monkeypatch.setattr("domain_tokens.evaluation.greedy.CPU_GROUP", 80)  # and kept in several groups
+    monkeypatch.setattr("domain_tokens.evaluation.grouped.CPU_PIECE", 40)  # read in several parts
+    monkeypatch.setattr("domain_tokens.evaluation.grouped.CPU_GROUP", 80)  # and kept in several groups
     prompts = [[(7 * i + j) % 600 + 3 for j in range(length)] for i, length in enumerate((23, 20, 9, 8, 3, 1))]
     found = dict(decode_greedy(checkpoint, prompts, 14))
     assert checkpoint.model.config._attn_implementation != ATTENTION, "the model is left as it was"
@@ -61,11 +62,11 @@ def test_every_prompt_gets_the_reply_it_gets_alone(checkpoint, monkeypatch):
     assert len({tuple(reply) for reply in found.values()}) > 1
 
 
-def test_what_leaves_the_batch_changes_nothing_for_the_others(checkpoint, monkeypatch):
-    monkeypatch.setattr("domain_tokens.evaluation.greedy.CPU_GROUP", 80)
+def test_rows_that_leave_the_batch_change_nothing_for_the_others(checkpoint, monkeypatch):
+    monkeypatch.setattr("domain_tokens.evaluation.grouped.CPU_GROUP", 80)
     prompts = [[(11 * i + j) % 600 + 3 for j in range(20 - i)] for i in range(9)]
     said = [token for prompt in prompts for token in stock_reply(checkpoint, prompt, 12)[3:]]
-    # let what is said most often end a reply, so that some end early
+    # The most frequent token ends a reply, so that some end early.
     checkpoint.tokenizer.eos_token = checkpoint.tokenizer.convert_ids_to_tokens(max(set(said), key=said.count))
     expected = {i: stock_reply(checkpoint, prompt, 12) for i, prompt in enumerate(prompts)}
     assert len({len(reply) for reply in expected.values()}) > 1
