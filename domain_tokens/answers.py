@@ -76,8 +76,8 @@ _LONGEST_NUMBER = 300  # digits; anything longer is a repetition, and int() refu
 def extract_answer(text: str, strict: bool = False) -> str | None:
     """Return the number that a reply answers with, without separators and currency signs, or None.
 
-    strict: the number behind the first `####`, as lm-evaluation-harness's `strict-match` (tasks/gsm8k).
-    Otherwise that number, else the one behind the last "The answer is", else the last number of the reply. If that
+    strict: the number after the first `####`, as lm-evaluation-harness's `strict-match` (tasks/gsm8k).
+    Otherwise that number, else the one after the last "The answer is", else the last number of the reply. If that
     number cannot be read whole (`12:30`, `10^3`, `2√3`), there is no answer.
     Facts count as their product. Units do not count (`54 cm`, `25%`, `4 million`, as in GSM8K's own answers), nor does
     what follows the next `User:` line.

@@ -1,8 +1,9 @@
-"""What a model did with its fact tokens: how often it wrote each, and whether it stood where it is true.
+"""Counts of a model's fact tokens in its replies: how often it wrote each, and how often in correct arithmetic.
 
-A reply shows its arithmetic in GSM8K's annotations, `<<6*9=54>>54`; with a fact `<<<MUL_6_9_54>+2=56>>56`, or
-`<<<MUL_6_9_54>>>54`, where the token holds the result as well. An annotation is right where both sides of its `=` have
-the same value, or, without `=`, where its value is the number written behind it.
+A reply shows its arithmetic in GSM8K's annotations, `<<6*9=54>>54`. With a fact token the annotation is
+`<<<MUL_6_9_54>+2=56>>56`, or `<<<MUL_6_9_54>>>54` if the token stands for the result too, or
+`<<<MUL_6_9_54>6*9=54>>54` in the annotated condition. An annotation is right if both sides of its `=` have the same
+value, or, without `=`, if its value is the number written after it.
 """
 
 import ast
@@ -24,10 +25,11 @@ _OPERATIONS = {
 
 
 def fact_usage(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
-    """By fact token that was written at all, over an evaluation's predictions, in the facts' order.
+    """Return the counts of each fact token that occurs in an evaluation's predictions, in the facts' order.
 
-    written: how often. in_annotations: of those, how often inside <<…>>. right_in_annotations: of those, how often in a
-    right one. in_correct_replies, in_wrong_replies: how many replies hold it.
+    rows: predictions with `reply` and `correct`. written: all occurrences. in_annotations: occurrences inside <<…>>.
+    right_in_annotations: occurrences inside an annotation that is right. in_correct_replies, in_wrong_replies: replies
+    that hold the token.
     """
     usage: dict[str, dict[str, int]] = {}
     for row in rows:
@@ -50,15 +52,15 @@ def _of(usage: dict[str, dict[str, int]], fact: str) -> dict[str, int]:
     return usage.setdefault(fact, dict.fromkeys(names, 0))
 
 
-def _is_right(calculation: str, number_behind: str | None) -> bool:
+def _is_right(calculation: str, number_after: str | None) -> bool:
     sides = [_value(side) for side in calculation.split("=")]
     if len(sides) == 1:
-        sides.append(None if number_behind is None else _value(number_behind))
+        sides.append(None if number_after is None else _value(number_after))
     return sides[0] is not None and all(side == sides[0] for side in sides)
 
 
 def _value(expression: str) -> Fraction | None:
-    """The exact value of + - * / and parentheses over plain numbers; None for anything else."""
+    """Return the exact value of + - * / and parentheses over plain numbers; None for anything else."""
     plain = re.sub(r"(?<=[0-9]),(?=[0-9]{3})", "", expression).translate(str.maketrans("×÷−", "*/-", "$€£"))
     try:
         return _evaluate(ast.parse(plain.strip(), mode="eval").body)

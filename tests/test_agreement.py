@@ -48,7 +48,7 @@ def another_spelling(reply, ours, theirs):
 
 
 def stated_earlier(reply, ours, theirs):
-    """Something else that the harness takes for a number stands behind the stated answer."""
+    """Something else that the harness takes for a number follows the stated answer."""
     _, *stated = re.split(r"####|\bthe (?:final )?answer is", expand(reply), maxsplit=1, flags=re.IGNORECASE)
     return stated and len(re.findall(r"-?[$0-9.,]{2,}|[0-9]+", stated[0])) > 1
 
@@ -89,12 +89,12 @@ DIFFERENCES = {
             ],
         ),
         "space": Difference(
-            "The number behind #### counts with any space before it, or none; the harness wants exactly one.",
+            "The number after #### counts with any space before it, or none; the harness wants exactly one.",
             lambda reply, ours, theirs: re.search(r"####(?! \S)\s*[-−$€£.,0-9]", reply),
             [("####18", "18", True), ("####\n18", "18", True), ("####5 then #### 6", "6", False)],
         ),
         "sign": Difference(
-            "Currency signs and a typographic minus belong to a number; the harness reads neither behind ####.",
+            "Currency signs and a typographic minus belong to a number; the harness reads neither after ####.",
             lambda reply, ours, theirs: re.search(rf"####\s*-?[$€£{DASHES[1:]}]", reply),
             [
                 ("#### $18", "18", True),
@@ -148,7 +148,7 @@ DIFFERENCES = {
     },
     FLEXIBLE: {
         "stated": Difference(
-            'The number behind #### or "The answer is" is the answer, whatever is said after it; the harness takes '
+            'The number after #### or "The answer is" is the answer, whatever is said after it; the harness takes '
             "the last number.",
             stated_earlier,
             [
@@ -183,7 +183,7 @@ DIFFERENCES = {
             ],
         ),
         "half": Difference(
-            "A number is read whole or not at all; the harness reads the digits behind the last other character.",
+            "A number is read whole or not at all; the harness reads the digits after the last other character.",
             part_of_a_number,
             [
                 ("It is 1e3", "3", False),
@@ -292,7 +292,7 @@ def test_every_gsm8k_answer_is_right_on_both_sides(harness, answers, write):
 CHANGES = {
     "another's": (lambda answer, other: other, {}),
     "a digit more": (lambda answer, other: f"{answer}7", {}),
-    "words behind": (lambda answer, other: f"{answer} apples.", {}),
+    "words after it": (lambda answer, other: f"{answer} apples.", {}),
     "bold": (lambda answer, other: f"{answer.replace('#### ', '**')}**", {FLEXIBLE: {"stated"}}),
     "no commas": (lambda answer, other: answer.replace(",", ""), {}),
     "the answer is": (lambda answer, other: f"{answer.replace('#### ', 'The answer is ')}.", {}),

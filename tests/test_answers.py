@@ -77,7 +77,7 @@ def test_extracts_the_answer(reply, expected):
         ("#### 12*9 = 108", "12"),
     ],
 )
-def test_strict_takes_only_what_stands_behind_the_hashes(reply, expected):
+def test_strict_takes_only_what_follows_the_hashes(reply, expected):
     assert extract_answer(reply, strict=True) == expected
 
 
