@@ -1,8 +1,9 @@
-"""What a model did with its fact tokens: how often it wrote each, and how often the arithmetic around it was right.
+"""Counts of a model's fact tokens in its replies: how often it wrote each, and how often in correct arithmetic.
 
-Replies show their arithmetic in GSM8K's annotations: `<<6*9=54>>54`, with a fact token `<<<MUL_6_9_54>+2=56>>56`, or
-`<<<MUL_6_9_54>>>54`, whose token includes the result. An annotation is right if both sides of its `=` have the same
-value, or, without `=`, if its value is the number that follows it.
+A reply shows its arithmetic in GSM8K's annotations, `<<6*9=54>>54`. With a fact token the annotation is
+`<<<MUL_6_9_54>+2=56>>56`, or `<<<MUL_6_9_54>>>54` if the token stands for the result too, or
+`<<<MUL_6_9_54>6*9=54>>54` in the annotated condition. An annotation is right if both sides of its `=` have the same
+value, or, without `=`, if its value is the number written after it.
 """
 
 import ast
@@ -26,10 +27,11 @@ _OPERATIONS = {
 
 
 def fact_usage(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
-    """Return counts for each fact token in an evaluation's predictions, sorted by token.
+    """Return the counts of each fact token that occurs in an evaluation's predictions, in the facts' order.
 
-    written: all occurrences; in_annotations: those inside <<…>>; right_in_annotations: those inside a right one;
-    in_correct_replies, in_wrong_replies: replies with the token.
+    rows: predictions with `reply` and `correct`. written: all occurrences. in_annotations: occurrences inside <<…>>.
+    right_in_annotations: occurrences inside an annotation that is right. in_correct_replies, in_wrong_replies: replies
+    that hold the token.
     """
     usage: dict[str, dict[str, int]] = {}
     for row in rows:

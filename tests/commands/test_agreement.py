@@ -49,16 +49,25 @@ def another_spelling(reply, ours, theirs):
 
 
 def stated_earlier(reply, ours, theirs):
-    """Something else that the harness takes for a number stands behind the stated answer."""
+    """Something else that the harness takes for a number follows the stated answer."""
     _, *stated = re.split(r"####|\bthe (?:final )?answer is", expand(reply), maxsplit=1, flags=re.IGNORECASE)
     return stated and len(re.findall(r"-?[$0-9.,]{2,}|[0-9]+", stated[0])) > 1
 
 
 PLAIN = r"-?\$?-?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?[.,]*"
+DASHES = "-−–—‐‑‒"
 
 
 def digits(theirs: str) -> str:
     return re.escape(theirs.strip("-$.,")) or "[^\\s\\S]"  # no digits match nothing
+
+
+def part_of_a_number(reply, ours, theirs):
+    """What the harness read goes on, or began earlier, in a way that makes another number of it."""
+    between, part = "['’_:\u00a0\u2009\u202f]", digits(theirs)
+    begins = rf"[0-9](?:{between}|[eE][-+]?| [0-9]{{3}} ?| (?=[0-9]{{3}})| and |\^[({{]*-?)|√|\\(?:frac|sqrt)\{{"
+    goes_on = rf"{between}[0-9]| [0-9]{{3}}(?![0-9])|[eE][-+]?[0-9]| ?\^|[½²³]| and a half"
+    return re.search(rf"(?:{begins}){part}|(?<![0-9]){part}(?:{goes_on})", expand(reply))
 
 
 def written_out_fact(reply, ours, theirs):
@@ -81,14 +90,39 @@ DIFFERENCES = {
             ],
         ),
         "space": Difference(
-            "The number behind #### counts with any space before it, or none; the harness wants exactly one.",
+            "The number after #### counts with any space before it, or none; the harness wants exactly one.",
             lambda reply, ours, theirs: re.search(r"####(?! \S)\s*[-−$€£.,0-9]", reply),
             [("####18", "18", True), ("####\n18", "18", True), ("####5 then #### 6", "6", False)],
         ),
         "sign": Difference(
-            "Currency signs and a typographic minus belong to a number; the harness reads neither behind ####.",
-            lambda reply, ours, theirs: re.search(r"####\s*[-−]?[$€£−]", reply),
-            [("#### $18", "18", True), ("#### -$5", "-5", True), ("#### −5", "-5", True), ("#### €18", "18", True)],
+            "Currency signs and a typographic minus belong to a number; the harness reads neither after ####.",
+            lambda reply, ours, theirs: re.search(rf"####\s*-?[$€£{DASHES[1:]}]", reply),
+            [
+                ("#### $18", "18", True),
+                ("#### -$5", "-5", True),
+                ("#### −5", "-5", True),
+                ("#### –5", "-5", True),
+                ("#### €18", "18", True),
+            ],
+        ),
+        "half": Difference(
+            "A number is read whole or not at all; the harness reads as far as digits, dots and commas go.",
+            lambda reply, ours, theirs: re.search(
+                r"####\s*[^\sa-zA-Z]*"
+                r"(?:[0-9](?:[ '’_:\u00a0\u2009\u202f][0-9]|[eE][-+]?[0-9]| ?\^|[½²³]| and )|½|\\frac)",
+                expand(reply),
+            ),
+            [
+                ("#### 1e3", "1", False),
+                ("#### 1e3", "1000", True),
+                ("#### 1 234", "1,234", True),
+                ("#### 1'234", "1", False),
+                ("#### 12:30", "12", False),
+                ("#### 10^3", "10", False),
+                ("#### 1½", "1", False),
+                ("#### 2 and a half", "2", False),
+                ("#### \\frac{8}{2}", "4", True),
+            ],
         ),
         "spelling": Difference(
             "Numbers are compared as numbers, by the harness as texts.",
@@ -97,8 +131,13 @@ DIFFERENCES = {
         ),
         "fraction": Difference(
             "A fraction is one number; the harness reads its numerator, or the whole part of a mixed number.",
-            lambda reply, ours, theirs: re.search(r"####[^\n]*[0-9]/[0-9]", reply),
-            [("#### 3/4", "3", False), ("#### 1 1/2", "1", False), ("#### 10/2", "5", True)],
+            lambda reply, ours, theirs: re.search(r"####[^\n]*[0-9>] ?/ ?[$€£]?[0-9.<]", reply),
+            [
+                ("#### 3/4", "3", False),
+                ("#### 3 / 4", "3", False),
+                ("#### 1 1/2", "1", False),
+                ("#### 10/2", "5", True),
+            ],
         ),
         "punctuation": Difference(
             "What is no number is passed over for the next ####; the harness takes bare punctuation for a number.",
@@ -110,7 +149,7 @@ DIFFERENCES = {
     },
     FLEXIBLE: {
         "stated": Difference(
-            'The number behind #### or "The answer is" is the answer, whatever is said after it; the harness takes '
+            'The number after #### or "The answer is" is the answer, whatever is said after it; the harness takes '
             "the last number.",
             stated_earlier,
             [
@@ -133,13 +172,40 @@ DIFFERENCES = {
         ),
         "fraction": Difference(
             "A fraction is one number; the harness reads its denominator.",
-            lambda reply, ours, theirs: "/" in (ours or ""),
-            [("He ate 3/4", "4", False), ("He ate 10/2", "5", True), ("It takes 1 1/2", "2", False)],
+            lambda reply, ours, theirs: (
+                "/" in (ours or "") or re.search(rf"/ ?{digits(theirs)}|{digits(theirs)} ?/", reply)
+            ),
+            [
+                ("He ate 3/4", "4", False),
+                ("He ate 3 / 4", "4", False),
+                ("He ate 10/2", "5", True),
+                ("It takes 1 1/2", "2", False),
+                ("On 12/05/2024", "2024", False),
+            ],
+        ),
+        "half": Difference(
+            "A number is read whole or not at all; the harness reads the digits after the last other character.",
+            part_of_a_number,
+            [
+                ("It is 1e3", "3", False),
+                ("It is 1e3", "1000", True),
+                ("It is 1 234", "1,234", True),
+                ("It is 1’234", "234", False),
+                ("At 12:30", "30", False),
+                ("It is 1½", "1", False),
+                ("It is 10^3", "3", False),
+                ("It is 2 and a half", "2", False),
+            ],
         ),
         "minus": Difference(
             "A minus, typographic ones too, is a sign in front of a number, not between two.",
             lambda reply, ours, theirs: None not in (number(ours), number(theirs)) and number(ours) == -number(theirs),
-            [("10-5", "5", True), ("It fell to −5", "-5", True), ("It fell to -€5", "-5", True)],
+            [
+                ("10-5", "5", True),
+                ("It fell to −5", "-5", True),
+                ("It fell to –5", "-5", True),
+                ("It fell to -€5", "-5", True),
+            ],
         ),
         "exponent": Difference(
             "An exponent is no answer.",
@@ -147,9 +213,15 @@ DIFFERENCES = {
             [("The area is 54 cm^2", "54", True), ("It is 54 cm^{-12}", "54", True)],
         ),
         "run": Difference(
-            "Commas between ungrouped numbers, dots in a row and signs between digits make no longer number.",
+            "Commas between three or more numbers, dots in a row and signs between digits make no longer number; what "
+            "a comma does between two ungrouped ones cannot be told.",
             lambda reply, ours, theirs: theirs != "[invalid]" and not re.fullmatch(PLAIN, theirs),
-            [("They are 1,2,3", "3", True), ("They are 1,2,3", "123", False), ("It is ...54", "54", True)],
+            [
+                ("They are 1,2,3", "3", True),
+                ("They are 1,2,3", "123", False),
+                ("It is ...54", "54", True),
+                ("12,50", "1250", False),
+            ],
         ),
         "fact": Difference(
             "A fact counts as its product, written out too and within a longer number; the harness reads an operand "
@@ -221,7 +293,7 @@ def test_every_gsm8k_answer_is_right_on_both_sides(harness, answers, write):
 CHANGES = {
     "another's": (lambda answer, other: other, {}),
     "a digit more": (lambda answer, other: f"{answer}7", {}),
-    "words behind": (lambda answer, other: f"{answer} apples.", {}),
+    "words after it": (lambda answer, other: f"{answer} apples.", {}),
     "bold": (lambda answer, other: f"{answer.replace('#### ', '**')}**", {FLEXIBLE: {"stated"}}),
     "no commas": (lambda answer, other: answer.replace(",", ""), {}),
     "the answer is": (lambda answer, other: f"{answer.replace('#### ', 'The answer is ')}.", {}),
@@ -229,11 +301,11 @@ CHANGES = {
     "the next problem": (lambda answer, other: f"{answer}\n{other}", {FLEXIBLE: {"stated"}}),
     "no last line": (
         lambda answer, other: inject(answer.split("####")[0]),
-        {FLEXIBLE: {"spelling", "fraction", "minus", "stated"}},
+        {FLEXIBLE: {"spelling", "fraction", "minus", "stated", "half"}},
     ),
     "cut short": (
         lambda answer, other: answer[: len(other) % len(answer)],
-        {FLEXIBLE: {"spelling", "fraction", "minus", "punctuation", "fact"}},
+        {FLEXIBLE: {"spelling", "fraction", "minus", "punctuation", "half", "fact"}},
     ),
     "dots": (lambda answer, other: f"{answer.replace('#### ', 'So ')} ...", {FLEXIBLE: {"punctuation"}}),
     "a unit": (lambda answer, other: f"{answer.replace('#### ', 'So ')} m^2", {FLEXIBLE: {"exponent"}}),
@@ -255,8 +327,11 @@ def test_changed_answers_differ_only_as_listed(harness, answers, change):
             assert set(explained) & expected.get(name, set()), (name, explained, case)
 
 
-SIGNS = ["", "", "", "$", "-", "−", "-$", "$-", "€", "$ ", "0"]
-ENDS = ["", "", "", ".", "..", ",", ".,", ".0", ".00", ",0", ".5", "%", "/2", " 1/2", "^2", "-3", "=5"]
+SIGNS = ["", "", "", "$", "-", "−", "–", "-$", "$-", "€", "$ ", "0"]
+ENDS = [
+    "", "", "", ".", "..", ",", ".,", ".0", ".00", ",0", ".5", "%", "/2", " / 2", " 1/2", "^2", "-3", "=5", "e3",
+    " 000", "'000", ":30", "½", " and a half",
+]  # fmt: skip
 NUMBERS = st.one_of(
     st.builds(
         "{}{}{}".format,

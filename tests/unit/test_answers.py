@@ -1,4 +1,4 @@
-"""An answer is read as a number, and as the same number in every condition."""
+"""An answer is read as a whole number or not at all, and as the same number in every condition."""
 
 import pytest
 from conftest import SHARED, read_jsonl
@@ -39,8 +39,8 @@ from domain_tokens import extract_answer, is_correct
         ("The volume is 54 cm^{12}.", "54"),
         ("54 m^-2", "54"),
         ("7^2 = 49", "49"),
-        ("It is 9/4.5", "4.5"),
-        ("#### 9/4.5", "9"),
+        ("It is 9/4.5", "9/4.5"),
+        ("#### 9/4.5", "9/4.5"),
         ("#### 12345,678", "12345678"),
         ("The answer is 1,2345.", "12345"),
         ("They are 1,2,3", "3"),
@@ -48,6 +48,10 @@ from domain_tokens import extract_answer, is_correct
         ("The answer is `18`, not 20", "18"),
         ("The answer is 6*9 = 54, not 20", "54"),
         ("#### 6*9 = 54", "54"),
+        ("#### 12*9 = 108", "108"),
+        ("The answer is (12*9) = 100 + 8 = <<100+8=108>>108.", "108"),
+        ("The numbers 1,2,3, and 5", "5"),
+        ("They are 1,2,3,4444", None),
         (".5 of it", ".5"),
         ("12 eggs, 1,234 hens.", "1234"),
         ("no number...", None),
@@ -70,9 +74,10 @@ def test_extracts_the_answer(reply, expected):
         ("#### 1,2345", "12345"),
         ("#### 1.2.3", None),
         ("#### 1.2.3\n#### 4", "4"),
+        ("#### 12*9 = 108", "12"),
     ],
 )
-def test_strict_takes_only_what_stands_behind_the_hashes(reply, expected):
+def test_strict_takes_only_what_follows_the_hashes(reply, expected):
     assert extract_answer(reply, strict=True) == expected
 
 
@@ -93,6 +98,10 @@ def test_strict_takes_only_what_stands_behind_the_hashes(reply, expected):
         ("#### 1,2345", "1", False),
         ("#### 18.00.5", "18", False),
         ("So 9/4.5", "5", False),
+        ("So 9/4.5", "2", True),
+        ("#### 1e3", "1000", True),
+        ("#### 1½", "1.5", True),
+        ("1.5e-3", "0.0015", True),
         ("#### <MUL_6_9_54>", "54", True),
         ("no idea", "54", False),
         ("72", "48/2 = <<48/2=24>>24\n#### 72", True),
@@ -106,6 +115,54 @@ def test_compares_as_numbers(reply, reference, correct):
 def test_a_right_number_without_hashes_is_right_only_in_the_lenient_score():
     assert is_correct("It is 54.", "54")
     assert not is_correct("It is 54.", "54", strict=True)
+
+
+# Each is one number, and in any other reading half of one.
+WHOLE_OR_NOTHING = {
+    "1e3": "1e3", "1.5e-3": "1.5e-3", "2E6": "2E6", "1e3.5": None, "1e400": None,
+    "1 234": "1234", "1\u00a0234": "1234", "1\u2009234": "1234", "1\u202f234": "1234", "1 234 567.50": "1234567.50",
+    "1'234": "1234", "1’234": "1234", "1_234": "1234", "1'2": None, "1{,}234": "1234", "1\\,234": "1234",
+    "1，234": "1234", "５４": "54", "1٤": None,
+    "–5": "-5", "−5": "-5", "‐5": "-5", "‑5": "-5", "‒5": "-5", "—5": "-5", "－5": "-5", "-½": "-1/2",
+    "½": "1/2", "1½": "1 1/2", "1 ½": "1 1/2", "2⅓": "2 1/3", "1⁄2": "1/2", "1 1⁄2": "1 1/2", "2 and 1/2": "2 1/2",
+    "2 and a half": None, "3 / 4": "3/4", "3/ 4": "3/4", "3/4/5": None, "12/05/2024": None, "650 000/2": "650000/2",
+    "\\frac{3}{4}": "3/4", "\\dfrac34": "3/4", "-\\frac{3}{4}": "-3/4", "1\\frac{1}{2}": "1 1/2",
+    "2\\sqrt{3}": None, "2√3": None, "2π": None, "3\\pi": None, "0.\\overline{3}": None,
+    "10^3": None, "10^{3}": None, "10²": None, "10**3": None, "1.5 × 10^3": None, "1.5 x 10³": None, "2*10^3": None,
+    "12:30": None, "3:4": None, "1.2.3": None, "0,5": None, "1.234.567": None, "1.234,56": None, "5'10\"": None,
+    "0x1F": None,
+    "5%": "5", "54 cm²": "54", "54 cm^2": "54", "4 million": "4", "54!": "54", "$1,234.50": "1234.50",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "form", ["#### {}", "#### {}, not 7", "The answer is {}.", "The answer is {}, not 7", "So {}", "7 or {}."]
+)
+@pytest.mark.parametrize(("written", "expected"), WHOLE_OR_NOTHING.items())
+def test_a_number_is_read_whole_or_not_at_all(form, written, expected):
+    reply = form.format(written)
+    assert extract_answer(reply) == expected
+    if form.startswith("####"):
+        assert extract_answer(reply, strict=True) == expected
+
+
+@pytest.mark.parametrize("form", ["#### {}", "The answer is {}.", "So {}", "7 or {}."])
+@pytest.mark.parametrize("written", ["\\frac{\\pi}{4}", "\\frac{\\sqrt{3}}{2}", "\\sqrt{3}", "\\sqrt[3]5", "√3", "√ 3"])
+def test_the_digits_of_a_root_or_a_formula_are_no_answer(form, written):
+    assert extract_answer(form.format(written)) is None
+    assert extract_answer(form.format(written), strict=True) is None
+
+
+@pytest.mark.parametrize("written", [number for number, expected in WHOLE_OR_NOTHING.items() if expected is None])
+def test_a_reference_that_cannot_be_read_whole_is_an_error(written):
+    with pytest.raises(ValueError, match="no number that can be read whole"):
+        is_correct("54", f"#### {written}")
+
+
+@pytest.mark.parametrize("number", ["12,50", "1,2345", "1,00,000"])
+def test_commas_group_thousands_or_say_nothing_where_one_number_is_stated(number):
+    assert extract_answer(f"#### {number}", strict=True) == number.replace(",", "")
+    assert extract_answer(f"It costs {number}") is None
 
 
 # --- one reply, one verdict: in every condition --------------------------------------------------------------------

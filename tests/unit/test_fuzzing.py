@@ -38,7 +38,8 @@ UNICODE = st.text(st.characters())
 PIECES = [
     *"0123456789", *"*×xX=/÷+-−^%.,:;$€£!?()[]{}<>#_ \t\n\r\\'\"", "**", "<<", ">>", "####", "The answer is ", "User:",
     "Assistant:", "<|endoftext|>", "\\boxed{", "1/2", "1 1/2", "1,234", "9" * 400, "½", "²", "٣", "\u2028", "\ud83d",
-    "<MUL_", "<MUL_6_9_", "_1_1>", *FACT_TOKENS[:3],
+    "<MUL_", "<MUL_6_9_", "_1_1>", *FACT_TOKENS[:3], "<PLACEBO>", "1*1", "2 x 1 = 2", "1e3", "–", " 000", "\\frac{",
+    "\\sqrt{",
 ]  # fmt: skip
 THICK = st.lists(st.sampled_from(PIECES), max_size=40).map("".join)
 TEXT = st.one_of(UNICODE, THICK, st.lists(st.one_of(UNICODE, THICK), max_size=4).map("".join))
@@ -72,6 +73,7 @@ def test_expansion_takes_any_text_once_and_leaves_no_fact(text):
 @cases(0.01)
 @given(THICK, THICK, THICK, st.sampled_from([inject, expand, extract_answer]))
 @example("The answer is ", "1/", "1", extract_answer)  # fractions, or divisions: more readings than time
+@example("The answer is ", "(", "", extract_answer)  # markup, or the first bracket of a calculation
 def test_rules_on_text_take_linear_time(first, middle, last, rule):
     def seconds(times: int) -> float:
         text = first + middle * times + last * times
@@ -80,8 +82,9 @@ def test_rules_on_text_take_linear_time(first, middle, last, rule):
         return time.process_time() - started
 
     times = 20_000 // max(1, len(middle + last))
-    once = min(seconds(times) for _ in range(2))
-    assert seconds(5 * times) < 12 * once + 0.1  # 5 times as long; 25 times would be quadratic
+    limit = 12 * min(seconds(times) for _ in range(2)) + 0.1  # 5 times as long; 25 times would be quadratic
+    # measured again if too slow: the garbage of all other tests may have been collected meanwhile
+    assert seconds(5 * times) < limit or seconds(5 * times) < limit
 
 
 @cases()
@@ -92,7 +95,7 @@ def test_an_answer_is_the_answer_of_itself(text, strict):
         return
     assert extract_answer(answer) == answer
     assert extract_answer(f"#### {answer}", strict=True) == answer
-    if re.search(r"/0[0,]*\Z", answer) or len(answer) > 300:
+    if re.search(r"/[0.]*\Z", answer) or len(answer) > 300:
         assert not is_correct(text, "1", strict)
     else:
         assert is_correct(text, answer, strict)

@@ -1,4 +1,4 @@
-"""Injection says the same in fewer tokens, and never anything else."""
+"""Injection says the same in fewer tokens, and nothing else."""
 
 import re
 import time
@@ -145,14 +145,14 @@ def test_the_spans_are_enough_to_write_any_condition(condition, expected):
     assert render("2+6*9=56, so 7 x 8 = 56 eggs", condition) == expected
 
 
-def test_only_the_fact_behind_a_mark_is_found_already():
+def test_a_marked_fact_is_not_found_again():
     assert [*find_facts("<MUL_6_9_54>6*9=54, 7*8")] == [(20, 23, "<MUL_7_8_56>")]
     assert [*find_facts("<PLACEBO>6*9=54, 7*8")] == [(17, 20, "<MUL_7_8_56>")]
     assert inject("<MUL_6_9_54>6*9=54, 7*8") == "<MUL_6_9_54>6*9=54, <MUL_7_8_56>"
-    assert inject("<MUL_7_8_56>6*9=54") == "<MUL_7_8_56>6*9=54", "one number behind another"
+    assert inject("<MUL_7_8_56>6*9=54") == "<MUL_7_8_56>6*9=54", "one number after another"
 
 
-def test_a_mark_in_front_changes_nothing_about_its_neighbours():
+def test_marks_change_nothing_about_what_is_found_beside_them():
     assert inject("<PLACEBO>1/<PLACEBO>2*3") == "<PLACEBO>1/<PLACEBO>2*3"
     assert inject("10<PLACEBO>6*9") == "10<PLACEBO>6*9"
     assert inject("<MUL_2_3_6>2*3*4*5") == "<MUL_2_3_6>2*3*<MUL_4_5_20>"
