@@ -51,8 +51,8 @@ def interrupt_on_signals() -> None:
 
 
 def interrupt_main_thread() -> None:
-    """Send Ctrl-C to the main thread, also out of a wait."""
-    signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+    """Interrupt the main thread, also in a wait; with SIGTERM, since a shell has background jobs ignore SIGINT."""
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGTERM)
 
 
 def end_on_signals() -> None:
