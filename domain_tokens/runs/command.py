@@ -158,7 +158,7 @@ def _ending(error: BaseException, can_resume: bool) -> tuple[int, str | None, bo
     if isinstance(error, OSError):
         return 2 if error.errno == errno.ENAMETOOLONG else 1, explained(error), False
     is_alone = processes.count() > 1 and (signals.another_had_ended or _is_lost_connection(error))
-    if is_alone or isinstance(error, KeyboardInterrupt) or signals.was_stopped:  # some libraries raise another error
+    if is_alone or isinstance(error, KeyboardInterrupt) or signals.was_just_stopped():
         what = "another process of this run has ended" if is_alone else "interrupted"
         how = f"; continue with: {signals.continuing_command()}" if can_resume else ""
         return 1, what + (how or ("; give the command again" if is_alone else "")), not is_alone

@@ -1,5 +1,6 @@
 """Ctrl-C, SIGTERM and SIGHUP: the first asks a run to stop where it can be continued, the second stops it at once."""
 
+import math
 import os
 import shlex
 import signal
@@ -14,7 +15,7 @@ from domain_tokens.runs import processes
 
 _has_begun = False
 _SAME = 1.0  # seconds within which two signals are one request: a launcher passes on what the terminal sends to all
-was_stopped = False  # whether a signal has come
+_stopped_at = -math.inf
 another_had_ended = False  # whether it came after another process of the run had ended
 
 
@@ -50,9 +51,14 @@ def interrupt_on_signals() -> None:
             signal.signal(number, _interrupt)
 
 
+def was_just_stopped() -> bool:
+    """Return whether a signal came a moment ago: an error that follows is what a library made of it."""
+    return time.monotonic() < _stopped_at + 5
+
+
 def interrupt_main_thread() -> None:
-    """Send Ctrl-C to the main thread, also out of a wait."""
-    signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+    """Interrupt the main thread, also in a wait; with SIGTERM, since a shell has background jobs ignore SIGINT."""
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGTERM)
 
 
 def end_on_signals() -> None:
@@ -75,8 +81,8 @@ def _handled() -> list[int]:
 
 
 def _take_note(number: int) -> None:
-    global was_stopped, another_had_ended
-    was_stopped = True
+    global _stopped_at, another_had_ended
+    _stopped_at = time.monotonic()
     if number == signal.SIGTERM and processes.count() > 1:  # which a launcher sends to those that are left
         another_had_ended = processes.another_has_ended()
     for stream in (sys.stdout, sys.stderr):
