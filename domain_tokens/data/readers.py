@@ -67,8 +67,9 @@ def _split_files(folder: Path, split: str) -> list[Path]:
     """Return the file `{split}.…` of a folder, or else the files that the datasets library takes for the split."""
     from datasets.data_files import DataFilesList, get_data_patterns
 
-    folder = next((folder / name for name in _SUBSETS.values() if (folder / name).is_dir()), folder)
     files = sorted(path for path in folder.glob(f"{split}.*") if _kind(path))[:1]
+    if not files:
+        folder = next((folder / name for name in _SUBSETS.values() if (folder / name).is_dir()), folder)
     try:
         patterns = [] if files else get_data_patterns(str(folder)).get(split, [])
         files += [path for path in map(Path, DataFilesList.from_patterns(patterns, str(folder))) if _kind(path)]

@@ -37,7 +37,7 @@ def rows_in(folder, form):
         return rows
     text = "\ufeff" + "\r\n\r\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
     files = {
-        "lines": {"train.jsonl": lines(rows), "train-old.jsonl": b"{}", "train.txt": b"notes", "test.jsonl": b"{}"},
+        "lines": {"train.jsonl": lines(rows), "train-old.jsonl": b"{}", "train.txt": b"notes", "main/train.jsonl": b""},
         "Windows lines": {"train.jsonl": text.encode()},  # byte-order mark, blank lines
         "gzip": {"train.jsonl.gz": gzip.compress(lines(rows))},
         ".json.gz": {"train.json.gz": gzip.compress(lines(rows))},
