@@ -420,7 +420,7 @@ def test_the_record_is_printed(tmp_path, capsys):
     prepare_base.main(f"--toy --seed 7 --condition baseline --output-dir {tmp_path / 'out'}".split())
     shown = capsys.readouterr().out.splitlines()[-1]
     assert shown.startswith(
-        "domain_tokens.json: condition baseline, stage prepare_base, source toy, seed 7, activation gelu_new, commit "
+        "domain_tokens.json: condition baseline, stage prepare_base, source toy, seed 7, activation gelu_new, "
     )
     assert shown.endswith(", decoding batched")
 
