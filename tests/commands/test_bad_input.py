@@ -242,10 +242,6 @@ def pickled_only(folder: Path) -> None:
     (folder / "base/pytorch_model.bin").write_bytes(pickle.dumps(Payload()))
 
 
-def note_of_bytes(folder: Path) -> None:
-    (folder / "note.md").write_bytes(b"caf\xe9")
-
-
 def own_code(name: str) -> Callable[[Path], object]:
     """A model that can only be opened by running the Python file that lies in its folder."""
     wanted = {
