@@ -1,6 +1,8 @@
 """From a recipe to a Trainer. Settings that cannot work are refused before anything is written."""
 
 import copy
+import math
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,18 +10,21 @@ from pathlib import Path
 import numpy as np
 import torch
 from transformers import PrinterCallback, ProgressCallback, TrainingArguments
+from transformers.debug_utils import DebugOption
 
 from domain_tokens.data.prepared import Prepared
 from domain_tokens.models.folder import OpenModel
 from domain_tokens.models.grouping import tokens_at_once
 from domain_tokens.runs import processes
 from domain_tokens.runs.errors import InputError
-from domain_tokens.runs.recipes import SftConfig
+from domain_tokens.runs.recipes import SftConfig, check_value
 from domain_tokens.training.callbacks import TerminalCallback
 from domain_tokens.training.packing import Collator, prepare_model
 from domain_tokens.training.sharding import check_sharding, is_sharded
 from domain_tokens.training.trainer import SftTrainer
 
+_DECIDED_BY_RECIPE = ("ACCELERATE_MIXED_PRECISION", "ACCELERATE_DYNAMO_", "ACCELERATE_GRADIENT_", "ACCELERATE_FP8_")
+_OTHER_TRAINING = ("ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_MEGATRON_LM", "ACCELERATE_USE_PARALLELISM_CONFIG")
 _ROW_LIMITS = ("per_device_train_batch_size", "per_device_eval_batch_size")
 
 
@@ -51,7 +56,7 @@ def make_trainer(checkpoint: OpenModel, train: Prepared, val: Prepared, config: 
             f"a row has {longest} tokens, but {checkpoint.path} has {checkpoint.context} positions; "
             f"give max_length={checkpoint.context} or less"
         )
-    arguments = training_arguments(config, output, has_validation=len(val) > 0)
+    arguments = training_arguments(config, checkpoint.model, output, has_validation=len(val) > 0)
     # A sharded model's weights are whole only inside its own modules, so its own forward has to be used.
     padding_reason = "the model is sharded" if is_sharded() else prepare_model(checkpoint.model)
     max_tokens = config.micro_batch_tokens or tokens_at_once(arguments.device)
@@ -77,13 +82,13 @@ def make_trainer(checkpoint: OpenModel, train: Prepared, val: Prepared, config: 
     return trainer
 
 
-def training_arguments(config: SftConfig, output: Path, has_validation: bool) -> TrainingArguments:
+def training_arguments(config: SftConfig, model, output: Path, has_validation: bool) -> TrainingArguments:
     """Return the recipe's `trainer` block with what the stage decides. Raises InputError for what cannot work."""
+    _ignore_environment()
     wanted = copy.deepcopy(config.trainer)  # the library changes nested settings in place
     for name in _ROW_LIMITS:
         limit = wanted.pop(name, None)
-        if limit is not None and limit < 1:
-            raise InputError(f"{name} is {limit}, expected at least 1 row at a time, or null for no such limit")
+        check_value(f"trainer.{name}", limit, limit is None or limit >= 1, "at least 1 row at a time, or null for no limit")
     on_gpu = torch.cuda.is_available() and not wanted.get("use_cpu")
     defaults = {
         # Processes without GPUs would not find each other otherwise.
@@ -105,9 +110,33 @@ def training_arguments(config: SftConfig, output: Path, has_validation: bool) ->
         world_size = arguments.world_size  # finds the devices
     if world_size != processes.count():
         raise InputError(f"trainer: {processes.count()} processes were started, but {world_size} would train")
-    if arguments.max_steps <= 0 and arguments.num_train_epochs <= 0:
-        raise InputError(f"trainer: num_train_epochs is {arguments.num_train_epochs}, expected more than 0")
-    if arguments.load_best_model_at_end and arguments.metric_for_best_model not in ("loss", "eval_loss"):
-        metric = arguments.metric_for_best_model
-        raise InputError(f"trainer: metric_for_best_model is {metric}, but only loss is measured; change that setting")
+    # The library finds these out in the middle of training, or never.
+    epochs, metric, noise = arguments.num_train_epochs, arguments.metric_for_best_model, arguments.neftune_noise_alpha
+    recomputes, how = arguments.activation_checkpointing, arguments.activation_checkpointing_kwargs or {}
+    can_recompute = model.supports_gradient_checkpointing or not recomputes
+    is_known = how.keys() <= {"use_reentrant", "every_n_layers", "offload"} and how.get("every_n_layers", 1) >= 1
+    inner_steps = (arguments.accelerator_config.gradient_accumulation_kwargs or {}).get("num_steps", 1)
+    best_by_loss = metric in ("loss", "eval_loss") or not arguments.load_best_model_at_end
+    for name, value, holds, expected in (
+        ("num_train_epochs", epochs, arguments.max_steps > 0 or epochs > 0, "more than 0"),
+        ("metric_for_best_model", metric, best_by_loss, "loss, for nothing else is measured"),
+        ("neftune_noise_alpha", noise, noise is None or 0 < noise < math.inf, "more than 0, or null"),
+        ("debug", wanted.get("debug"), DebugOption.TPU_METRICS_DEBUG not in arguments.debug, "no TPU's option"),
+        ("activation_checkpointing", recomputes, can_recompute, "false, for this model cannot recompute its layers"),
+        ("activation_checkpointing_kwargs", how, is_known, "use_reentrant, offload, or every_n_layers of at least 1"),
+        ("accelerator_config", {"num_steps": inner_steps}, inner_steps == 1, "1, for global_batch_size decides"),
+    ):
+        check_value(f"trainer.{name}", value, holds, expected)
     return arguments
+
+
+def _ignore_environment() -> None:
+    """Leave numbers to the recipe: drop what `accelerate launch` or a shell says of precision and compilation.
+
+    Raises InputError for ways of training that the recipe does not have.
+    """
+    for name, value in list(os.environ.items()):
+        if name in _OTHER_TRAINING and value.lower() in ("1", "true"):
+            raise InputError(f"{name} is {value}, expected false: a model is sharded with FSDP only; unset it")
+        if name.startswith(_DECIDED_BY_RECIPE):
+            del os.environ[name]

@@ -1,5 +1,7 @@
 """What happens at the Trainer's events: totals that survive an interruption, stopping, the terminal, TensorBoard."""
 
+import shutil
+import sys
 import time
 from pathlib import Path
 from typing import Any, ClassVar
@@ -9,8 +11,11 @@ from transformers import TrainerCallback
 from transformers.integrations import TensorBoardCallback
 from transformers.trainer_callback import ExportableState
 
+from domain_tokens.runs.command import on_failure
 from domain_tokens.runs.signals import StopRequest
 from domain_tokens.training.sharding import on_any_process
+
+_ECHO_SECONDS = 0.05
 
 
 class RunTotals(TrainerCallback, ExportableState):
@@ -88,7 +93,9 @@ class TerminalCallback(TrainerCallback):
     }
 
     def on_train_begin(self, args, state, control, **kwargs):
-        self.bar = tqdm(total=state.max_steps, initial=state.global_step, unit="step", disable=None, dynamic_ncols=True)
+        columns = shutil.get_terminal_size().columns - len("^C") - 1  # a wrapped echo would leave the bar behind
+        self.bar = tqdm(total=state.max_steps, initial=state.global_step, unit="step", disable=None, ncols=columns)
+        on_failure(self.bar.close)
 
     def on_step_end(self, args, state, control, **kwargs):
         self.bar.update()
@@ -100,6 +107,12 @@ class TerminalCallback(TrainerCallback):
 
     def on_train_end(self, args, state, control, **kwargs):
         self.bar.close()
+
+
+def write_over_echo(text: str) -> None:
+    """Print a line in place of the ^C that the terminal shows, which it does only after it has sent the signal."""
+    time.sleep(_ECHO_SECONDS)
+    tqdm.write(("\r\x1b[K" if sys.stdout.isatty() else "") + text)
 
 
 class NumbersCallback(TensorBoardCallback):

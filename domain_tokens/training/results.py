@@ -66,6 +66,7 @@ def training_results(
         },
         "train_runtime": runtime,
         "peak_memory": peak_memory(trainer.args.device),
+        "mixed_precision": trainer.args.mixed_precision,
         "packed": trainer.padding_reason is None,
         "steps": trainer.state.global_step,
         "total_train_samples": len(train),

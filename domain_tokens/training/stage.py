@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from tqdm import tqdm
 
 from domain_tokens.conditions import CONDITIONS
 from domain_tokens.data.cache import prepare_training_data
@@ -26,7 +25,7 @@ from domain_tokens.runs.names import MODEL_FILES, RESOLVED_CONFIG, UNFINISHED
 from domain_tokens.runs.recipes import SftConfig
 from domain_tokens.runs.signals import StopRequest, run_has_begun
 from domain_tokens.training.arguments import make_trainer
-from domain_tokens.training.callbacks import NumbersCallback, StopCallback
+from domain_tokens.training.callbacks import NumbersCallback, StopCallback, write_over_echo
 from domain_tokens.training.results import describe_rows, lineage_entry, training_results, training_summary
 from domain_tokens.training.resume import last_checkpoint
 from domain_tokens.training.sharding import whole_weights
@@ -137,20 +136,22 @@ def _clear_run(output: Path) -> None:
 def train_model(trainer: SftTrainer, output: Path, resume: bool) -> None:
     """Train, from the folder's last checkpoint with `resume`. Raises KeyboardInterrupt when asked to stop."""
     checkpoint = last_checkpoint(output, trainer.model) if resume else None
-    with StopRequest(processes.once(tqdm.write)) as request:
+    with StopRequest(processes.once(write_over_echo)) as request:
         stop = StopCallback(request)
         trainer.add_callback(stop)
         try:
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        except torch.OutOfMemoryError as error:
-            limit = trainer.data_collator.max_tokens
-            raise RunError(f"the GPU's memory is full; give micro_batch_tokens, less than {limit} ({error})") from error
         except UnpicklingError as error:  # raised for the files beside a checkpoint's weights
             raise InputError(
                 f"{output}: its last checkpoint holds more than plain tensors, and is never loaded; "
                 "--overwrite starts from scratch"
             ) from error
-        except (SafetensorError, OSError, RuntimeError) as error:
+        except (SafetensorError, OSError, RuntimeError, MemoryError) as error:
+            if isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error):
+                whose = "GPU" if isinstance(error, torch.OutOfMemoryError) else "machine"
+                limit = trainer.data_collator.max_tokens
+                message = f"the {whose}'s memory is full; give micro_batch_tokens, less than {limit} ({error})"
+                raise RunError(message) from error
             if isinstance(error, RuntimeError) and not re.search("PytorchStream|inline_container", str(error)):
                 raise
             if not stop.has_begun:

@@ -2,11 +2,13 @@
 
 import itertools
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
 
 import numpy as np
+import pexpect
 import pytest
 import safetensors.torch
 import sft_gsm8k
@@ -190,6 +192,99 @@ def test_the_ablation_trains_the_condition_without_facts_and_says_so(toy_base, t
         False,
         0,
     )
+
+
+@pytest.mark.parametrize("name", ["gradient_checkpointing", "activation_checkpointing"])
+def test_recomputed_activations_change_no_loss(name, toy_base, toy_data, tmp_path):
+    losses = []
+    for more in ([], [f"{name}=true"]):
+        output = tmp_path / str(len(more))
+        sft_tulu.main(command("sft_tulu", toy_base["baseline"], toy_data, output, "baseline", *more))
+        losses.append(json.loads((output / "tulu_sft_results.json").read_text())["train_loss"])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+
+
+def test_a_model_that_cannot_recompute_its_layers_is_refused(toy_base, toy_data, tmp_path, monkeypatch):
+    monkeypatch.setattr("transformers.GPT2LMHeadModel.supports_gradient_checkpointing", False)
+    with pytest.raises(InputError, match="activation_checkpointing is True, expected false, for this model cannot"):
+        sft_tulu.main(
+            command("sft_tulu", toy_base["baseline"], toy_data, tmp_path, "baseline", "gradient_checkpointing=true")
+        )
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_that_cannot_be_packed_is_padded_and_says_so(toy_base, toy_data, tmp_path, monkeypatch, capsys):
+    losses = {}
+    for is_packed in (True, False):
+        if not is_packed:
+            monkeypatch.setattr("domain_tokens.training.packing._TOLERANCE", 0)
+        sft_tulu.main(command("sft_tulu", toy_base["baseline"], toy_data, tmp_path / str(is_packed), "baseline"))
+        results = json.loads((tmp_path / str(is_packed) / "tulu_sft_results.json").read_text())
+        assert results["packed"] is is_packed
+        losses[is_packed] = results["train_loss"]
+        assert ("rows are padded, not packed" in capsys.readouterr().out) is not is_packed
+    assert losses[True] == pytest.approx(losses[False], rel=1e-4)
+
+
+def test_the_environment_does_not_change_what_the_recipe_decides(toy_base, toy_data, tmp_path, monkeypatch):
+    weights = {}
+    for name, more in (("plain", []), ("environment", []), ("recipe", ["bf16=true", "use_cpu=true"])):
+        if name == "environment":
+            monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+            monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "inductor")
+            monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
+        sft_tulu.main(command("sft_tulu", toy_base["baseline"], toy_data, tmp_path / name, "baseline", *more))
+        results = json.loads((tmp_path / name / "tulu_sft_results.json").read_text())
+        assert results["mixed_precision"] == ("bf16" if name == "recipe" else "no")
+        weights[name] = results["weights"]
+    assert weights["environment"] == weights["plain"] != weights["recipe"]
+
+
+@pytest.mark.parametrize("way", ["DEEPSPEED", "MEGATRON_LM", "PARALLELISM_CONFIG"])
+def test_ways_of_training_that_the_recipe_does_not_have_are_refused(toy_base, toy_data, tmp_path, monkeypatch, way):
+    monkeypatch.setenv(f"ACCELERATE_USE_{way}", "true")
+    with pytest.raises(InputError, match=f"ACCELERATE_USE_{way} is true, expected false.*; unset it"):
+        sft_tulu.main(command("sft_tulu", toy_base["baseline"], toy_data, tmp_path / "out", "baseline"))
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_full_memory_names_what_to_lower(toy_base, toy_data, tmp_path, monkeypatch):
+    monkeypatch.setattr(SftTrainer, "training_step", lambda *args: torch.empty(1 << 60, dtype=torch.uint8))
+    with pytest.raises(RunError, match="the machine's memory is full; give micro_batch_tokens, less than 4096"):
+        sft_tulu.main(command("sft_tulu", toy_base["baseline"], toy_data, tmp_path / "out", "baseline"))
+
+
+def screen(printed: str, columns: int) -> list[str]:
+    """Return the lines that a terminal shows after `printed`: of its control codes, \r, \n and erase to end of line."""
+    lines, column = [""], 0
+    for piece in re.findall(r"\x1b\[K|.", printed, re.DOTALL):
+        if piece == "\r":
+            column = 0
+        elif piece == "\n":
+            lines.append("")
+        elif piece == "\x1b[K":
+            lines[-1] = lines[-1][:column]
+        else:
+            if column == columns:
+                lines.append("")
+                column = 0
+            lines[-1] = lines[-1].ljust(column)[:column] + piece + lines[-1][column + 1 :]
+            column += 1
+    return [line.rstrip() for line in lines]
+
+
+def test_a_terminal_shows_one_bar_and_whole_messages_after_ctrl_c(toy_base, toy_data, tmp_path):
+    arguments = command("sft_tulu", toy_base["baseline"], toy_data, tmp_path / "out", "baseline", "max_steps=100000")
+    child = pexpect.spawn(
+        sys.executable, [str(ROOT / "sft/sft_tulu.py"), *arguments], dimensions=(24, 80), timeout=300, encoding="utf-8"
+    )
+    child.expect("step     4 of")
+    child.expect("step/s|s/step")
+    child.sendintr()
+    shown = screen(child.before + child.after + child.read(), 80)
+    assert "stopping after this step, with a checkpoint; once more stops at once" in shown
+    assert len([line for line in shown if "step/s" in line or "s/step" in line]) == 1
+    assert any(line.startswith("error: interrupted; continue with: uv run python") for line in shown)
 
 
 def test_flags_reach_the_run(toy_base, toy_data, tmp_path):
@@ -405,6 +500,22 @@ def test_another_models_folder_is_not_written_to(toy_base, toy_data, tmp_path):
         (["num_train_epochs=0", "max_steps=-1"], "num_train_epochs is 0"),
         (["lr_scheduler_kwargs={a: 1}"], "trainer: "),
         (["report_to=wandb"], "decided by the stage, which writes TensorBoard"),
+        (["neftune_noise_alpha=-5"], r"trainer.neftune_noise_alpha is -5\.?0?, expected more than 0, or null"),
+        (["neftune_noise_alpha=.nan"], "trainer.neftune_noise_alpha is nan, expected a finite number"),
+        (
+            ["activation_checkpointing=true", 'activation_checkpointing_kwargs={"bogus": 1}'],
+            "{'bogus': 1}, expected use_re",
+        ),
+        (["gradient_checkpointing=true", 'gradient_checkpointing_kwargs={"every_n_layers": 0}'], "of at least 1"),
+        (
+            ['accelerator_config={"gradient_accumulation_kwargs": {"num_steps": 4}}'],
+            "'num_steps': 4.*global_batch_size",
+        ),
+        (["debug=tpu_metrics_debug"], "trainer.debug is 'tpu_metrics_debug', expected no TPU's option"),
+        (
+            ["metric_for_best_model=accuracy", "load_best_model_at_end=true", "eval_strategy=no"],
+            "accuracy', expected loss, for nothing else",
+        ),
     ],
 )
 def test_wrong_usage_is_refused_before_anything_is_written(toy_base, toy_data, tmp_path, change, message):
