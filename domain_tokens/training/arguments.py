@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,8 +17,8 @@ from domain_tokens.data.prepared import Prepared
 from domain_tokens.models.folder import OpenModel
 from domain_tokens.models.grouping import tokens_at_once
 from domain_tokens.runs import processes
-from domain_tokens.runs.errors import InputError
-from domain_tokens.runs.recipes import SftConfig, check_value
+from domain_tokens.runs.errors import InputError, short_repr
+from domain_tokens.runs.recipes import SftConfig
 from domain_tokens.training.callbacks import TerminalCallback
 from domain_tokens.training.packing import Collator, prepare_model
 from domain_tokens.training.sharding import check_sharding, is_sharded
@@ -88,7 +89,7 @@ def training_arguments(config: SftConfig, model, output: Path, has_validation: b
     wanted = copy.deepcopy(config.trainer)  # the library changes nested settings in place
     for name in _ROW_LIMITS:
         limit = wanted.pop(name, None)
-        check_value(f"trainer.{name}", limit, limit is None or limit >= 1, "at least 1 row at a time, or null for no limit")
+        _check(name, limit, limit is None or limit >= 1, "at least 1 row at a time, or null for no limit")
     on_gpu = torch.cuda.is_available() and not wanted.get("use_cpu")
     defaults = {
         # Processes without GPUs would not find each other otherwise.
@@ -126,8 +127,13 @@ def training_arguments(config: SftConfig, model, output: Path, has_validation: b
         ("activation_checkpointing_kwargs", how, is_known, "use_reentrant, offload, or every_n_layers of at least 1"),
         ("accelerator_config", {"num_steps": inner_steps}, inner_steps == 1, "1, for global_batch_size decides"),
     ):
-        check_value(f"trainer.{name}", value, holds, expected)
+        _check(name, value, holds, expected)
     return arguments
+
+
+def _check(name: str, value: Any, holds: bool, expected: str) -> None:
+    if not holds:
+        raise InputError(f"trainer.{name} is {short_repr(value)}, expected {expected}")
 
 
 def _ignore_environment() -> None:
