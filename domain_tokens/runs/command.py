@@ -8,6 +8,7 @@ import argparse
 import errno
 import os
 import re
+import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -171,6 +172,8 @@ def _exit(code: int, message: object, is_everywhere: bool = False) -> None:
     """Undo, print and exit. is_everywhere: all processes fail alike, so only the first one prints the message."""
     for undo in reversed(_UNDO):
         undo()
+    for number in (signal.SIGINT, signal.SIGTERM):  # nothing more to say: a launcher's signal now would be a traceback
+        signal.signal(number, signal.SIG_DFL)
     if processes.is_first_here() or not is_everywhere:
         sys.stderr.write(f"error: {shown_text(' '.join(str(message).split()))}\n")
     sys.exit(code)
