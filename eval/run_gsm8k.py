@@ -1,4 +1,4 @@
-"""Ask a model the GSM8K test questions, greedily, and keep every reply.
+"""Ask a model the GSM8K test questions, greedily, and save every reply.
 
 Example:
   uv run python eval/run_gsm8k.py --model-path outputs/sft_gsm8k_baseline --output-dir outputs/eval_baseline
@@ -16,13 +16,13 @@ FILES = "gsm8k_results.json and gsm8k_predictions.jsonl"
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = eval_parser(__doc__, FILES, CONFIG, seed="recorded; greedy replies do not depend on it")
     parser.add_argument("--dataset-path", help="Hub id, folder with test.jsonl or Parquet, or one file")
-    parser.add_argument("--max-samples", type=int, help="ask only the first so many questions")
+    parser.add_argument("--max-samples", type=int, help="ask only the first N questions")
     return parser.parse(argv)
 
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    # torch and transformers take seconds to import, which --help and usage errors need not wait for
+    # Imported late: --help and usage errors need not wait for torch and transformers.
     from domain_tokens.data.readers import open_rows
     from domain_tokens.evaluation.questions import gsm8k_questions
     from domain_tokens.evaluation.run import claim_evaluation, evaluation_summary, run_evaluation
@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> None:
     if complete:
         say(f"{output} holds this evaluation already")
         return
-    say(f"Asking {args.model_path} the questions of {loaded.config.dataset}, to {output}")
+    say(f"Asking {args.model_path} the questions of {loaded.config.dataset}; the results go to {output}")
     say(loaded.as_yaml())
 
     prepare_client(say=say)
