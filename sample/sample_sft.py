@@ -16,11 +16,14 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 from domain_tokens.evaluation.sampling import Sampling
+from domain_tokens.facts import show_facts
 from domain_tokens.runs.command import CommandParser, run
 from domain_tokens.runs.errors import InputError, nearest
+from domain_tokens.runs.files import write_json
 from domain_tokens.runs.folders import check_model_folder
 from domain_tokens.runs.terminal import shown_text
 
@@ -111,8 +114,6 @@ class Screen:
         self.mark = FACT_COLOUR if has_colour else "{}"
 
     def show(self, text: str) -> None:
-        from domain_tokens.facts import show_facts
-
         if self.is_terminal:
             text = shown_text(text)
         if self.as_equations:
@@ -194,9 +195,8 @@ def answer(chat: Chat, args: argparse.Namespace) -> None:
     for i in range(number):
         if number > 1 and not args.json:
             print(f"{'' if i == 0 else chr(10)}[{i + 1} of {number}, seed {chat.seed}]")
-        about = {"seed": chat.seed}
-        reply = chat.ask(args.question, is_shown=not args.json)._asdict()
-        replies.append(about | {"reply": reply.pop("text")} | reply)
+        seed, reply = chat.seed, chat.ask(args.question, is_shown=not args.json)._asdict()
+        replies.append({"seed": seed, "reply": reply.pop("text")} | reply)
         chat.turns.clear()  # each reply answers the question alone
     if args.json:
         model = {"model_path": chat.checkpoint.path, "condition": chat.checkpoint.condition}
@@ -243,8 +243,6 @@ def converse(chat: Chat) -> None:
 
 def command(chat: Chat, line: str) -> None:
     """Carry out a line that starts with a slash. Raises InputError if that is impossible."""
-    from dataclasses import replace
-
     from domain_tokens.evaluation.streaming import fit_context
 
     name, *rest = line.split(maxsplit=1)
@@ -291,8 +289,6 @@ def number_after(name: str, text: str, kind: type):
 
 
 def save(chat: Chat, name: str) -> None:
-    from domain_tokens.runs.files import write_json
-
     if not name:
         raise InputError("/save needs the name of a file to write to")
     if not chat.turns:
