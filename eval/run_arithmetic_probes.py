@@ -1,4 +1,4 @@
-"""Ask a model 281 arithmetic questions, greedily, and keep every reply: the 9×9 table, products, sums.
+"""Ask a model arithmetic questions, greedily, and save every reply: the 9×9 table, products and sums.
 
 Example:
   uv run python eval/run_arithmetic_probes.py --model-path outputs/sft_gsm8k_baseline --output-dir outputs/eval_baseline
@@ -20,7 +20,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    # torch and transformers take seconds to import, which --help and usage errors need not wait for
+    # Imported late: --help and usage errors need not wait for torch and transformers.
     from domain_tokens.evaluation.questions import make_probes
     from domain_tokens.evaluation.run import claim_evaluation, evaluation_summary, run_evaluation
     from domain_tokens.runs import processes

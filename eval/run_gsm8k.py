@@ -1,4 +1,4 @@
-"""Ask a model the GSM8K test questions, greedily, and keep every reply.
+"""Ask a model the GSM8K test questions, greedily, and save every reply.
 
 Example:
   uv run python eval/run_gsm8k.py --model-path outputs/sft_gsm8k_baseline --output-dir outputs/eval_baseline
@@ -23,7 +23,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    # torch and transformers take seconds to import, which --help and usage errors need not wait for
+    # Imported late: --help and usage errors need not wait for torch and transformers.
     from domain_tokens.data.readers import open_rows
     from domain_tokens.evaluation.questions import gsm8k_questions
     from domain_tokens.evaluation.run import claim_evaluation, evaluation_summary, run_evaluation

@@ -14,11 +14,17 @@ import json
 import os
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 from domain_tokens.evaluation.sampling import Sampling
+from domain_tokens.facts import show_facts
 from domain_tokens.runs.command import SEED_RANGE, CommandParser, check_seed, run
 from domain_tokens.runs.errors import InputError, nearest
+from domain_tokens.runs.files import write_json
+from domain_tokens.runs.folders import check_model_folder
 from domain_tokens.runs.terminal import say, shown_text
 
 FACT_COLOUR = "\033[36m{}\033[0m"
@@ -34,6 +40,7 @@ HELP = """\
 /save FILE     write the conversation to FILE as JSON
 /quit          leave, as does Ctrl-D; Ctrl-C stops a reply
 //TEXT         ask /TEXT"""
+COMMANDS = re.findall(r"^/\w+", HELP, re.MULTILINE)
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -72,6 +79,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
+    check_model_folder(Path(args.model_path))
     note(f"Loading {args.model_path} ...")
     # Imported late: --help and usage errors need not wait for torch and transformers. Without garbage collection, whose
     # passes find nothing to free here, their import is a second shorter.
@@ -106,8 +114,6 @@ class Screen:
         self.mark = FACT_COLOUR if has_colour else "{}"
 
     def show(self, text: str) -> None:
-        from domain_tokens.facts import show_facts
-
         if self.is_terminal:
             text = shown_text(text)
         if self.as_equations:
@@ -189,9 +195,8 @@ def answer(chat: Chat, args: argparse.Namespace) -> None:
     for i in range(number):
         if number > 1 and not args.json:
             print(f"{'' if i == 0 else chr(10)}[{i + 1} of {number}, seed {chat.seed}]")
-        about = {"seed": chat.seed}
-        reply = chat.ask(args.question, is_shown=not args.json)._asdict()
-        replies.append(about | {"reply": reply.pop("text")} | reply)
+        seed, reply = chat.seed, chat.ask(args.question, is_shown=not args.json)._asdict()
+        replies.append({"seed": seed, "reply": reply.pop("text")} | reply)
         chat.turns.clear()  # each reply answers the question alone
     if args.json:
         model = {"model_path": chat.checkpoint.path, "condition": chat.checkpoint.condition}
@@ -217,10 +222,11 @@ def converse(chat: Chat) -> None:
                 keep_in_history(history, line)
             if line == "/quit":
                 break
-            if line.startswith("/") and not line.startswith("//"):
-                command(chat, line)
-            elif line:
-                chat.ask(line.removeprefix("/"))
+            with hidden_typing() if is_terminal else nullcontext():
+                if line.startswith("/") and not line.startswith("//"):
+                    command(chat, line)
+                elif line:
+                    chat.ask(line.removeprefix("/"))
         except EOFError:
             break
         except KeyboardInterrupt:
@@ -237,17 +243,14 @@ def converse(chat: Chat) -> None:
 
 def command(chat: Chat, line: str) -> None:
     """Carry out a line that starts with a slash. Raises InputError if that is impossible."""
-    from dataclasses import replace
-
     from domain_tokens.evaluation.streaming import fit_context
 
     name, *rest = line.split(maxsplit=1)
     rest = rest[0] if rest else ""
-    known = re.findall(r"^/\w+", HELP, re.MULTILINE)
-    if name not in known:
-        raise InputError(f"{name} is no command{nearest(name, known)}; /help lists them")
+    if name not in COMMANDS:
+        raise InputError(f"{name} is no command{nearest(name, COMMANDS)}; /help lists them")
     if rest and name in ("/help", "/reset", "/greedy", "/retry", "/quit"):
-        raise InputError(f"{name} takes nothing behind it")
+        raise InputError(f"{name} stands alone; leave out {rest[:20]!r}")
     if name == "/help":
         note(HELP)
     elif name == "/reset":
@@ -285,10 +288,10 @@ def number_after(name: str, text: str, kind: type):
 
 
 def save(chat: Chat, name: str) -> None:
-    from domain_tokens.runs.files import write_json
-
     if not name:
         raise InputError("/save needs the name of a file to write to")
+    if not chat.turns:
+        raise InputError("/save: nothing was asked yet, so there is no conversation to write")
     try:
         path = Path(name).expanduser()
         if path.exists():
@@ -299,15 +302,34 @@ def save(chat: Chat, name: str) -> None:
     note(f"[wrote {path}]")
 
 
-def open_history() -> Path | None:
-    """Set up line editing with earlier input. Return the plain text file that keeps the input, None without one.
+@contextmanager
+def hidden_typing() -> Iterator[None]:
+    """Keep what is typed during a reply off the screen; the next prompt takes and shows it."""
+    try:
+        import termios
+    except ImportError:  # no such module on Windows
+        yield
+        return
+    before = termios.tcgetattr(sys.stdin)
+    termios.tcsetattr(sys.stdin, termios.TCSANOW, [*before[:3], before[3] & ~termios.ECHO, *before[4:]])
+    try:
+        yield
+    finally:
+        termios.tcsetattr(sys.stdin, termios.TCSANOW, before)
 
-    The two libraries that Python's readline may be built with write different files, hence one of our own.
+
+def open_history() -> Path | None:
+    """Set up line editing: earlier input, and Tab for commands. Return the file that keeps the input, None without one.
+
+    A plain text file: the two libraries that Python's readline may be built with write different ones.
     """
     try:
         import readline
     except ImportError:  # a Python built without it; everything else works
         return None
+    readline.parse_and_bind("bind ^I rl_complete" if "libedit" in (readline.__doc__ or "") else "tab: complete")
+    readline.set_completer_delims("")  # the whole line, which begins with a command or holds none
+    readline.set_completer(lambda line, i: [*(name for name in COMMANDS if name.startswith(line)), None][i])
     try:
         path = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "domain-tokens" / "questions"
         path.parent.mkdir(parents=True, exist_ok=True)

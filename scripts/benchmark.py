@@ -163,11 +163,11 @@ def training_inputs(args: argparse.Namespace):
     from domain_tokens import toy
     from domain_tokens.data.conversations import UnusableRow, conversation_of_any
     from domain_tokens.data.prepared import prepare
-    from domain_tokens.data.readers import open_rows, subset_of
+    from domain_tokens.data.readers import open_rows
     from domain_tokens.models.folder import OpenModel
     from domain_tokens.models.sources import GPT2_HUB_ID, load_tokenizer
 
-    split = open_rows(args.train_data, subset_of(args.train_data), "train")
+    split = open_rows(args.train_data, None, "train")
     conversations = []
     for i in range(len(split)):
         with suppress(UnusableRow):
@@ -255,7 +255,7 @@ def measure_evaluation(args: argparse.Namespace, device) -> dict:
     reference = dataclasses.replace(checkpoint, model=stock.eval())
     place(checkpoint, device)
     place(reference, device)
-    questions, _ = gsm8k_questions(open_rows(args.questions, "main", "test"))
+    questions, _ = gsm8k_questions(open_rows(args.questions, None, "test"), checkpoint.tokenizer)
     conversations = [question_conversation(asked.text) for asked in questions[: args.max_samples]]
 
     def ours():

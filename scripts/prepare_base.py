@@ -8,7 +8,6 @@ Example:
 """
 
 import argparse
-from contextlib import suppress
 from pathlib import Path
 
 from domain_tokens.runs.command import CommandParser, run
@@ -40,8 +39,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     # torch and transformers take seconds to import, which --help and usage errors need not wait for
-    from domain_tokens.runs.files import json_text, shown_source
-    from domain_tokens.runs.folders import claim_folder, lock_run
+    from domain_tokens.runs.files import shown_source
+    from domain_tokens.runs.folders import begin_run, claim_folder
     from domain_tokens.runs.names import RECORD_NAME, UNFINISHED
 
     start = {
@@ -61,13 +60,11 @@ def main(argv: list[str] | None = None) -> None:
         return
     say(f"Preparing {'the toy model' if args.toy else args.source} for condition {args.condition}, to {output}")
     mark = output / UNFINISHED
-    with suppress(FileExistsError), mark.open("x", encoding="utf-8") as file:  # "x": the first of two writers makes it
-        file.write(json_text(settings))
-    lock_run(mark)
+    begin_run(mark, settings)
     try:
         make_start_model(args, start, output)
     finally:
-        mark.unlink()  # nothing is half-written: until the model is checked, nothing is
+        mark.unlink(missing_ok=True)  # nothing is half-written: until the model is checked, nothing is
 
 
 def make_start_model(args: argparse.Namespace, start: dict, output: Path) -> None:

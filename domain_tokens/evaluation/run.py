@@ -141,13 +141,14 @@ def _is_answer(row: Any, asked: dict[str, Question]) -> bool:
 
 
 def evaluation_summary(results: dict[str, Any]) -> str:
+    """Return the results of an evaluation in a few lines for its reader."""
     figures = results["metrics"]
     lines = [
-        f"accuracy {figures['accuracy']:.1%} ({figures['correct']} of {figures['total']}), "
-        f"strict {figures['accuracy_strict']:.1%}",
-        f"{figures['avg_response_tokens']:.1f} tokens a reply, {figures['mul_tokens_per_response']:.2f} of them facts; "
-        f"{figures['finished_rate']:.1%} ended by end-of-text; {results['runtime']:.0f} s",
+        f"accuracy: {figures['accuracy']:.1%} ({figures['correct']} of {figures['total']}), "
+        f"{figures['accuracy_strict']:.1%} if an answer must follow ####",
+        f"replies: {figures['avg_response_tokens']:.1f} tokens on average, {figures['mul_tokens_per_response']:.2f} of "
+        f"them fact tokens; {figures['finished_rate']:.1%} ended with end-of-text",
     ]
     for name, share in figures.get("category_accuracies", {}).items():
-        lines.append(f"  {name:<14} {share['accuracy']:6.1%} ({share['correct']} of {share['total']})")
-    return "\n".join(lines)
+        lines.append(f"  {name + ':':<15} {share['accuracy']:6.1%} ({share['correct']} of {share['total']})")
+    return "\n".join([*lines, f"took {results['runtime']:.1f} seconds"])

@@ -25,6 +25,7 @@ from domain_tokens.models.vocabulary import context_length, verify_vocabulary
 from domain_tokens.prompt import CHAT_TEMPLATE
 from domain_tokens.runs.errors import InputError, RunError
 from domain_tokens.runs.files import read_json, shown_path, shown_source, write_json
+from domain_tokens.runs.folders import check_model_folder
 from domain_tokens.runs.names import RECORD_NAME
 from domain_tokens.runs.schemas import ModelRecord
 
@@ -151,9 +152,7 @@ def weights_digest(folder: Path) -> str:
 
     Raises InputError for a folder that is no model, or whose index leads out of it.
     """
-    if not folder.is_dir():
-        what = "is a file" if folder.is_file() else "does not exist"
-        raise InputError(f"model folder {folder} {what}; scripts/prepare_base.py makes a start model")
+    check_model_folder(folder)
     if not (folder / "config.json").is_file():
         raise InputError(f"model folder {folder} holds no config.json, so it is no model; check the path")
     files = [folder / "model.safetensors"]

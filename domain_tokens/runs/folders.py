@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from domain_tokens.runs import processes
 from domain_tokens.runs.command import on_failure
-from domain_tokens.runs.errors import InputError, RunError
+from domain_tokens.runs.errors import InputError, RunError, nearest
 from domain_tokens.runs.files import read_json, write_json
 from domain_tokens.runs.names import COMPARISON, MODEL_FILES, UNFINISHED, predictions_file, results_file
 from domain_tokens.runs.terminal import say
@@ -118,6 +118,19 @@ def wait_for_lock(path: str, holder: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def check_model_folder(folder: Path) -> None:
+    """Raise InputError if a model folder does not exist, with what there is in its place."""
+    if folder.is_file():
+        raise InputError(f"model folder {folder} is a file; give the folder that holds config.json and the weights")
+    if not folder.is_dir():
+        beside = [path.parent for depth in ("*", "*/*") for path in folder.parent.glob(f"{depth}/config.json")]
+        raise InputError(
+            f"model folder {folder} does not exist{nearest(str(folder), map(str, beside))}; scripts/load_from_hf.py "
+            "--list shows what can be fetched, scripts/run_experiment.py makes the quickstart's models in outputs/toy, "
+            "scripts/prepare_base.py a start model"
+        )
 
 
 def make_folder(folder: Path, flag: str) -> None:

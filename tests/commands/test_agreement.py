@@ -67,7 +67,7 @@ def part_of_a_number(reply, ours, theirs):
     between, part = "['’_:\u00a0\u2009\u202f]", digits(theirs)
     begins = rf"[0-9](?:{between}|[eE][-+]?| [0-9]{{3}} ?| (?=[0-9]{{3}})| and |\^[({{]*-?)|√|\\(?:frac|sqrt)\{{"
     goes_on = rf"{between}[0-9]| [0-9]{{3}}(?![0-9])|[eE][-+]?[0-9]| ?\^|[½²³]| and a half"
-    return re.search(rf"(?:{begins}){part}|(?<![0-9]){part}(?:{goes_on})", expand(reply))
+    return re.search(rf"0[xX][0-9]*?{part}|(?:{begins}){part}|(?<![0-9]){part}(?:{goes_on})", expand(reply))
 
 
 def written_out_fact(reply, ours, theirs):
@@ -195,6 +195,7 @@ DIFFERENCES = {
                 ("It is 1½", "1", False),
                 ("It is 10^3", "3", False),
                 ("It is 2 and a half", "2", False),
+                ("It is 0x54", "54", False),
             ],
         ),
         "minus": Difference(

@@ -1,6 +1,7 @@
 """The two evaluations: their questions and metrics, and every reply is saved."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -10,6 +11,7 @@ from conftest import arithmetic_probes, read_jsonl, write_jsonl
 
 from domain_tokens.evaluation.questions import Question, make_probes
 from domain_tokens.evaluation.replies import Reply
+from domain_tokens.evaluation.run import evaluation_summary
 from domain_tokens.evaluation.scores import metrics, prediction
 from domain_tokens.runs.config import load_config
 from domain_tokens.runs.errors import InputError
@@ -133,6 +135,20 @@ def test_figures_are_counted_from_the_predictions():
     }
 
 
+def test_the_summary_says_accuracy_replies_categories_and_seconds():
+    figures = {
+        "accuracy": 0.75, "accuracy_strict": 0.25, "correct": 3, "total": 4, "avg_response_tokens": 7.0,
+        "mul_tokens_per_response": 0.5, "finished_rate": 1.0,
+    }  # fmt: skip
+    figures["category_accuracies"] = {"addition": {"accuracy": 0.5, "correct": 1, "total": 2}}
+    assert evaluation_summary({"metrics": figures, "runtime": 0.44}).splitlines() == [
+        "accuracy: 75.0% (3 of 4), 25.0% if an answer must follow ####",
+        "replies: 7.0 tokens on average, 0.50 of them fact tokens; 100.0% ended with end-of-text",
+        "  addition:        50.0% (1 of 2)",
+        "took 0.4 seconds",
+    ]
+
+
 @pytest.fixture(scope="module")
 def evaluated(toy_base, toy_data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("evaluated")
@@ -185,7 +201,9 @@ def test_a_row_that_cannot_be_used_is_reported_and_the_others_keep_their_names(t
     path = write_jsonl(tmp_path / "test.jsonl", rows)
     model = ["--model-path", str(toy_base["baseline"]), "--output-dir", str(tmp_path / "out"), "max_new_tokens=2"]
     run_gsm8k.main([*model, "--dataset-path", str(path)])
-    assert "unusable rows left out: 1 × answer without ####, first in line 1" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "unusable rows left out: 1 × answer without ####, first in line 1" in printed
+    assert re.fullmatch(r"took \d+\.\d seconds", printed.splitlines()[-1])
     predictions = read_jsonl(tmp_path / "out/gsm8k_predictions.jsonl")
     assert len(predictions) == 100
     assert (predictions[0]["id"], predictions[0]["question"]) == ("gsm8k-00001", "0?")

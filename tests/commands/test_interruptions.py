@@ -233,6 +233,23 @@ def test_a_command_that_is_stopped_before_it_has_begun_is_given_again_as_it_was(
     assert continuing_command() == "uv run python sft/sft_tulu.py --seed 7 --resume"
 
 
+def test_a_signal_after_the_last_words_adds_none(tmp_path):
+    """A launcher ends the other processes of a run as soon as one has failed, while they leave for the same reason."""
+    script = tmp_path / "failing.py"
+    script.write_text(
+        "import atexit, os, signal, time\n"
+        "from domain_tokens.runs.command import run\n"
+        "from domain_tokens.runs.errors import RunError\n"
+        "def main():\n"
+        "    atexit.register(lambda: (os.kill(os.getpid(), signal.SIGTERM), time.sleep(5)))\n"
+        "    raise RunError('the disk is gone')\n"
+        "run(main)\n"
+    )
+    done = subprocess.run([sys.executable, script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stderr == "error: the disk is gone\n"
+    assert done.returncode != 0
+
+
 def test_only_one_process_writes_a_run(tmp_path):
     mark = tmp_path / "unfinished_run.json"
     mark.write_text("{}")

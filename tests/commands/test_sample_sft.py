@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -209,6 +210,21 @@ class TestCommand:
         with pytest.raises(InputError, match=f"device {device} cannot be used"):
             self.run(toy_base, capsys, "--question", QUESTION, "--device", device)
 
+    def test_a_folder_that_does_not_exist_is_not_loaded_and_the_nearest_is_named(self, toy_base, tmp_path, capsys):
+        shutil.copytree(toy_base["baseline"], tmp_path / "toy/sft_tulu_baseline")
+        wanted = tmp_path / "sft_tulu_baseline"
+        with pytest.raises(InputError) as raised:
+            sample_sft.main(["--model-path", str(wanted), "--question", QUESTION])
+        assert str(raised.value) == (
+            f"model folder {wanted} does not exist (did you mean {tmp_path}/toy/sft_tulu_baseline?); "
+            "scripts/load_from_hf.py --list shows what can be fetched, scripts/run_experiment.py makes the "
+            "quickstart's models in outputs/toy, scripts/prepare_base.py a start model"
+        )
+        file = toy_base["baseline"] / "config.json"
+        with pytest.raises(InputError, match=r"config\.json is a file; give the folder that holds config\.json"):
+            sample_sft.main(["--model-path", str(file), "--question", QUESTION])
+        assert "Loading" not in capsys.readouterr().err
+
     def test_a_question_longer_than_the_context_is_refused(self, toy_base, capsys):
         with pytest.raises(InputError, match="make it shorter"):
             self.run(toy_base, capsys, "--question", "red " * 1100)
@@ -296,17 +312,20 @@ class TestChat:
             ("/seed -1", "/seed is -1, expected 0 to"),
             ("/retry", "nothing was asked yet"),
             ("/save", "needs the name of a file"),
-            ("/save /nowhere/chat.json", "cannot be written"),
-            ("/save ~nosuchuser/chat.json", "cannot be written"),
-            ("/save " + "x" * 300, "cannot be written"),
-            ("/save a\0b", "cannot be written"),
+            ("/save chat.json", "/save: nothing was asked yet, so there is no conversation to write"),
             ("/system " + "red " * 1100, "the question and the system message have"),
-            ("/reset now", "/reset takes nothing behind it"),
+            ("/reset now", "/reset stands alone; leave out 'now'"),
         ],
     )
     def test_a_wrong_command_says_what_is_wrong(self, chat, line, message):
         with pytest.raises(InputError, match=message):
             sample_sft.command(chat, line)
+
+    @pytest.mark.parametrize("name", ["/nowhere/chat.json", "~nosuchuser/chat.json", "x" * 300, "a\0b"])
+    def test_a_file_that_cannot_be_written_is_named(self, chat, name):
+        chat.turns = [*question_conversation("One?"), {"role": "assistant", "content": "1"}]
+        with pytest.raises(InputError, match="/save .*: cannot be written"):
+            sample_sft.command(chat, f"/save {name}")
 
     def test_oldest_turns_are_left_out_with_a_word(self, chat, capsys):
         for i in range(6):
@@ -448,6 +467,26 @@ class TestTerminal:
         session.expect(pexpect.EOF)
         session.wait()
         assert session.exitstatus == 0
+
+    def test_what_is_typed_during_a_reply_appears_at_the_next_prompt_only(self, start):
+        session = start("--greedy", "--max-new-tokens", "300")
+        session.sendline(QUESTION)
+        session.expect(r"Assistant: \S")
+        session.send("What is 9")
+        session.send(" plus 9?")
+        session.expect(r"\[cut at 300 tokens\]")
+        assert "plus 9?" not in session.before
+        session.expect_exact("User: ")
+        session.expect_exact("What is 9 plus 9?")
+        session.send("\r")
+        session.expect_exact("Assistant: ")
+        session.expect_exact("User: ")
+        session.send("/res\t\r")
+        session.expect_exact("/reset")
+        session.expect_exact("[The conversation is forgotten.]")
+        session.expect_exact("User: ")
+        session.sendline("/save chat.json")
+        session.expect_exact("error: /save: nothing was asked yet")
 
     def test_questions_from_a_pipe(self, toy_base, checkpoint):
         command = [sys.executable, "sample/sample_sft.py", "--model-path", str(toy_base["mul_tokens"])]
