@@ -12,6 +12,7 @@ from transformers.integrations import TensorBoardCallback
 from transformers.trainer_callback import ExportableState
 
 from domain_tokens.runs.command import on_failure
+from domain_tokens.runs.errors import RunError
 from domain_tokens.runs.signals import StopRequest
 from domain_tokens.training.sharding import on_any_process
 
@@ -124,3 +125,10 @@ class NumbersCallback(TensorBoardCallback):
 
     def on_train_begin(self, args, state, control, **kwargs):
         pass
+
+    def on_log(self, args, state, control, **kwargs):
+        """Name the folder: a full disk does not say where, and the last log comes after training."""
+        try:
+            super().on_log(args, state, control, **kwargs)
+        except OSError as error:
+            raise RunError(f"{self.logging_dir} cannot be written ({error}); make room, then --resume") from error
