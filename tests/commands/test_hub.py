@@ -226,7 +226,7 @@ class TestUpload:
                 ),
                 "ends with stage 'dpo'",
             ),
-            (lambda m: (m / "tulu_sft_results.json").write_text("{}"), "KeyError: 'total_train_samples'"),
+            (lambda m: (m / "tulu_sft_results.json").write_text("{}"), "KeyError: 'environment'"),
             (lambda m: (m / "tulu_sft_results.json").write_text("[]"), "holds a list, expected an object"),
             (lambda m: (m / "resolved_config.yaml").write_bytes(b"\xff"), "UnicodeDecodeError"),
             (lambda m: spoil_evaluation(m), "KeyError: 'metrics'"),
