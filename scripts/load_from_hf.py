@@ -28,7 +28,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         help="fetch these: names, or groups (pretrained, sft_tulu, sft_gsm8k, baseline, mul_tokens)",
     )  # fmt: skip
     parser.add_path("--output-root", default="outputs", help="each model's folder lies below it (default: outputs)")
-    parser.add_argument("--force", action="store_true", help="fetch anew, in place of the folder that is here")
+    parser.add_argument("--force", action="store_true", help="fetch again and replace the folder that is here")
     parser.add_argument("--revision", help="a branch, tag or commit (default: the newest)")
     parser.add_argument("--include-checkpoints", action="store_true", help="checkpoint-* folders too, if there are any")
     parser.add_path("--registry", default=str(REGISTRY), help="YAML (default: scripts/configs/models.yaml)")
@@ -92,7 +92,7 @@ def main(argv: list[str] | None = None) -> None:
             table.append((name, repo, remote.commit[:10], readable_size(remote.size), result))
     say(f"\n{aligned(table, left=(0, 1, 2, 4))}")
     if any(row[-1] == "already here" for row in table):
-        say("What is already here was left as it is; --force fetches it anew.")
+        say("What is already here was left as it is; --force fetches it again.")
     if absent and (args.models or len(absent) == len(names)):
         failures.append(f"{', '.join(absent)}: {not_there}; check the owner and the revision, or {LOG_IN}")
     if failures:

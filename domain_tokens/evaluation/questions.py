@@ -54,5 +54,5 @@ def _final_number(answer: str, rows: Rows, i: int) -> str:
         is_correct("", number or "")
     except ValueError:
         where = f"{rows.origin} line {rows.numbers[i]}"
-        raise InputError(f"{where}: no number behind ####; expected an answer like '#### 72'") from None
+        raise InputError(f"{where}: no number after ####; expected an answer like '#### 72'") from None
     return number

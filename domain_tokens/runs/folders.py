@@ -83,7 +83,7 @@ def find_everywhere(file: Path) -> None:
 def lock_run(mark: Path) -> None:
     """Hold an exclusive lock on the file `mark` until this process exits. RunError if another process holds it.
 
-    A killed launcher leaves its processes behind, and they go on writing.
+    The processes of a killed launcher keep running, and writing.
     """
     place = os.path.realpath(mark)
     if place in _LOCKS:

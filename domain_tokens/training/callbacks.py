@@ -94,7 +94,7 @@ class TerminalCallback(TrainerCallback):
     }
 
     def on_train_begin(self, args, state, control, **kwargs):
-        columns = shutil.get_terminal_size().columns - len("^C") - 1  # a wrapped echo would leave the bar behind
+        columns = shutil.get_terminal_size().columns - len("^C") - 1  # a wrapped echo would leave a second bar
         self.bar = tqdm(total=state.max_steps, initial=state.global_step, unit="step", disable=None, ncols=columns)
         on_failure(self.bar.close)
 

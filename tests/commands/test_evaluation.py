@@ -213,7 +213,7 @@ def test_a_row_that_cannot_be_used_is_reported_and_the_others_keep_their_names(t
 def test_a_reference_that_is_no_number_stops_the_evaluation_before_it_starts(toy_base, tmp_path, answer):
     path = write_jsonl(tmp_path / "test.jsonl", [{"question": "x?", "answer": answer}])
     model = ["--model-path", str(toy_base["baseline"]), "--output-dir", str(tmp_path / "out")]
-    with pytest.raises(InputError, match="line 1: no number behind ####"):
+    with pytest.raises(InputError, match="line 1: no number after ####"):
         run_gsm8k.main([*model, "--dataset-path", str(path)])
 
 
