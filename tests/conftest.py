@@ -25,10 +25,11 @@ hypothesis.settings.load_profile("fixed")
 hypothesis.settings.register_profile("long", derandomize=False, max_examples=100_000, deadline=None)
 
 
-# Left out by `uv run pytest`: they train for a minute, start many processes, or wait for real seconds to pass.
+# Left out by `uv run pytest`: they take most of a minute each, start many processes, or wait for real seconds to pass.
 SLOW_FILES = (
-    "test_quickstart.py", "test_run_experiment.py", "test_documented_commands.py", "test_interruptions.py",
-    "test_processes.py", "test_determinism.py",
+    "test_bad_input.py", "test_determinism.py", "test_documented_commands.py", "test_edited_results.py", "test_hub.py",
+    "test_interruptions.py", "test_loopback_hub.py", "test_processes.py", "test_quickstart.py",
+    "test_run_experiment.py", "test_sample_sft.py", "test_sft.py",
 )  # fmt: skip
 
 
@@ -46,8 +47,8 @@ def pytest_deselected(items: list[pytest.Item]) -> None:
 def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
     if left_out := config.stash.get(LEFT_OUT, 0):
         terminalreporter.write_line(
-            f"left out: {left_out} slow tests (the whole quickstart, several processes, kills, the documented "
-            'commands); `uv run pytest -m "slow or not slow"` runs everything'
+            f"left out: {left_out} slow tests (training stages, bad input, the Hub, kills, several processes, the "
+            'quickstart); `uv run pytest -m "slow or not slow"` runs everything'
         )
 
 

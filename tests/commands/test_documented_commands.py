@@ -106,7 +106,8 @@ def test_training_and_evaluation_used_the_datasets_by_their_ids(world):
         assert results["metrics"]["total"] == 20
         assert results["config"]["dataset"] == "openai/gsm8k"
     assert json.loads((machine.folder / "outputs/comparison.json").read_text())["rows"]
-    assert "GSM8K: no difference shown" in (machine.folder / "outputs/report.html").read_text(encoding="utf-8")
+    report = (machine.folder / "outputs/report.html").read_text(encoding="utf-8")
+    assert "GSM8K (generated data): no difference shown" in report
 
 
 def test_the_check_for_contamination_used_them_by_their_ids(world):
@@ -151,7 +152,7 @@ def test_another_machine_lists_and_fetches_them_all(world):
     assert card.data.base_model == f"{OWNER}/{REPOS['sft_tulu_mul_tokens']}"
 
     new = another("new_machine")
-    list_all, fetch_all, by_name, by_group = documented("scripts/load_from_hf")
+    by_group, list_all, fetch_all, by_name = documented("scripts/load_from_hf")
     assert list_all.endswith("--list")
     assert new.run(list_all).count(" yes ") == 6
     assert new.run(by_name).count("fetched and checked") == 2
