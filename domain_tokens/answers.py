@@ -5,9 +5,10 @@ and `<MUL_6_9_54>6*9=54` are the same answer. And a number is read whole or not 
 belongs to it, and only if `_STATED` or `_RUNNING` accepts all of that is there an answer.
 """
 
-import re
 import unicodedata
 from fractions import Fraction
+
+import regex as re  # Python's own misreads possessive quantifiers before 3.11.5, which Debian 12 does not have
 
 from domain_tokens.inject import evaluate_facts
 from domain_tokens.prompt import cut_reply
@@ -24,9 +25,9 @@ _TEX_FRACTION = re.compile(r"\\[dtc]?frac *(?:\{ *([0-9]+) *\}|([0-9])) *(?:\{ *
 _FRACTION_SIGN = re.compile("[¼-¾⅐-⅞↉]")
 
 # A minus is a sign only directly in front of its number and not after an operand: "10-5" ends in 5, "- 5" is an item.
-_SIGN = r"(?:(?<![\w)\]%])-)?"
+_SIGN = r"(?:(?<![\w\p{No})\]%])-)?"
 _LEAD = rf"(?:{_SIGN}[$€£]?|[$€£]{_SIGN})"
-_DIGITS = r"(?:[0-9]{1,3}(?: [0-9]{3}(?![0-9]))++|(?<![\w.])\.[0-9]++|[0-9]++)(?:[.,'_:][0-9]++)*+"
+_DIGITS = r"(?:[0-9]{1,3}(?: [0-9]{3}(?![0-9]))++|(?<![\w\p{No}.])\.[0-9]++|[0-9]++)(?:[.,'_:][0-9]++)*+"
 _RUN = (
     rf"{_LEAD}(?:0[xXbBoO][0-9a-fA-F]++|{_DIGITS}(?:(?: {{1,2}}[0-9]{{1,2}}| and [0-9]++)(?= ?/ ?[0-9]))?+"
     rf"(?:(?:[eE][-+]?| ?/ ?[$€£]?){_DIGITS})*+)"

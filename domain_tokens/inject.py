@@ -5,13 +5,14 @@ Whatever binds tighter than the multiplication (a longer number, a power, a perc
 product out, and so does a "3 x 4" that may be a size. Leave what is doubtful alone: a missed fact costs little.
 """
 
-import re
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from math import prod
+
+import regex as re  # Python's own misreads possessive quantifiers before 3.11.5, which Debian 12 does not have
 
 from domain_tokens.facts import FACT_PATTERN, FACT_TOKENS, PLACEBO_TOKENS, PRODUCT_OF_TOKEN, fact_token
 
@@ -28,7 +29,7 @@ _EXPRESSION = re.compile(  # numbers with operators between them: 5 + 3 x 4 = 17
 )
 
 # A power, and not the ** that closes bold text: "12**2", "12 ** n", but "**3*4 = 12** apples".
-_POWER = rf"(?:{_GAP}\^|\*\*{_GAP}[(+\-−.√0-9{_FACT}]|\*\*\w|[^\S\r\n]++\*\*{_GAP}[\w({_FACT}]|[²³¹⁰⁴-⁹⁺⁻])"
+_POWER = rf"(?:{_GAP}\^|\*\*{_GAP}[(+\-−.√0-9{_FACT}]|\*\*[\w]|[^\S\r\n]++\*\*{_GAP}[\w({_FACT}]|[²³¹⁰⁴-⁹⁺⁻])"
 # The number in front is only a part of another: 12 000, 12 1/2, 12 and a half, 12 %, 12 \%, 12 \frac{1}{2}, 12 million.
 _GOES_ON = (
     rf"(?:{_GAP}(?:[{_NUMERIC}%‰]|\.[0-9]|\\[A-Za-z%]|per\s?cent|pct|hundred|thousand|[mbtr]+illion|squared|cubed"
@@ -40,22 +41,21 @@ _OPERAND = rf"(?:[{_CURRENCY}.(√0-9{_FACT}]|<<|[A-Za-z]\b)"
 _OPENS = re.compile(rf"(?:[\s(\[{{<=+\-−–±*×|`{_CURRENCY}]|(?<!>)>|(?<![0-9{_FACT}])[:\"'“‘])\Z")
 _NUMBER_BEFORE = re.compile(rf"[%{_NUMERIC}]\Z")
 _TIGHTER_BEFORE = re.compile(
-    rf"(?:[/÷∕⁄／∶√∛∜%^~}}]|\\[A-Za-z,;:!]+|[0-9){_FACT}][^\S\r\n]++:|[0-9.]e|[\w)\]>{_FACT}]{_GAP}\*\*"
+    rf"(?:[/÷∕⁄／∶√∛∜%^~}}]|\\[A-Za-z,;:!]+|[0-9){_FACT}][^\S\r\n]++:|[0-9.]e|[\w)\]>{_NUMERIC}]{_GAP}\*\*"
     r"|\b(?:divided by|over|per|mod|modulo|rem|div|choose|power|sqrt|log|ln|lg|exp|(?:sin|cos|tan|cot|sec|csc)h?"
     r"|(?:root|square|cube|power|logarithm|factorial|reciprocal|inverse) of))\Z",
     re.IGNORECASE,
 )
 _OPERATOR_BEFORE = re.compile(
-    rf"(?:[\w)\]}}%>{_FACT}]{_GAP}(?:[*×·⋅∗]|>>)|[)\]}}{_NUMERIC}]{_GAP}(?:x|<<)|\b(?:plus|minus|times|by))\Z",
-    re.IGNORECASE,
+    rf"(?i)(?:[\w)\]}}%>{_NUMERIC}]{_GAP}(?:[*×·⋅∗]|>>)|[)\]}}{_NUMERIC}]{_GAP}(?:x|<<)|\b(?:plus|minus|times|by))\Z"
 )
 # "*3*4" is an italic 3, "**3*4" is bold, and "5*3*4" is arithmetic.
-_EMPHASIS_BEFORE = re.compile(rf"(?:(?<![\w)\]}}%*{_FACT}])\*|\*{{3,}})\Z")
+_EMPHASIS_BEFORE = re.compile(rf"(?:(?<![\w)\]}}%*{_NUMERIC}])\*|\*{{3,}})\Z")
 _ARTICLE_BEFORE = re.compile(r"\b(?:an?|the)\Z", re.IGNORECASE)
 
 # After the second operand: any character but these touches it as part of a number, a name or a tighter operator.
 _BOUND_AFTER = re.compile(
-    rf"[^\s)\]}}.,;:?…+\-−–*×÷/=<>|`$\\]|[.,:][\w{_FACT}]|[-−–][^\W\d_]|\\(?![)\]])"
+    rf"[^\s)\]}}.,;:?…+\-−–*×÷/=<>|`$\\]|[.,:][\w{_NUMERIC}]|[-−–][^\W\d_]|\\(?![)\]])"
     rf"|{_GAP}\*(?!\*|{_GAP}[-−]?{_OPERAND})|{_GOES_ON}"
 )
 

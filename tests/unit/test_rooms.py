@@ -1,6 +1,7 @@
 """The house: imports go one way, rooms say what they hold, modules and functions stay short."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -69,3 +70,18 @@ def test_modules_and_functions_stay_short():
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.FunctionDef):
                 assert node.end_lineno - node.lineno < LONGEST_FUNCTION, f"{name}: {node.name}"
+
+
+def test_possessive_quantifiers_are_left_to_regex():
+    # Python's re misreads them before 3.11.5 (https://github.com/python/cpython/issues/106052).
+    found = set()
+    for path in modules():
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        texts = [
+            node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        ]
+        if any(re.search(r"[])\w][*+?]\+|\d\}\+", text) for text in texts):
+            found.add(path.name)
+            names = {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
+            assert "regex" in names and "re" not in names, path
+    assert found == {"answers.py", "inject.py"}
