@@ -88,6 +88,8 @@ class SftConfig(Recipe):
     data: DataConfig
     # Positions, padding included, that go through at a time; null: by device.
     micro_batch_tokens: int | None = Field(None, gt=0, description="at least 1, or null")
+    # Prompts of validation rows that are asked at every validation.
+    eval_samples: int = Field(0, ge=0, le=64, description="0 to 64 prompts")
     # Fields of transformers.TrainingArguments under their own names.
     trainer: Annotated[dict[str, Any], PlainValidator(checked_trainer)] = {}
 

@@ -31,6 +31,7 @@ from domain_tokens.training.results import describe_rows, lineage_entry, trainin
 from domain_tokens.training.resume import last_checkpoint
 from domain_tokens.training.sharding import whole_weights
 from domain_tokens.training.trainer import SftTrainer
+from domain_tokens.training.watching import TENSORBOARD, SamplesCallback, sample_prompts, services
 
 
 def run_stage(stage: str, results_name: str, convert: Converter, args, say: Callable[[str], None]) -> None:
@@ -77,6 +78,7 @@ def run_stage(stage: str, results_name: str, convert: Converter, args, say: Call
         say(f"note: rows are padded, not packed, which is slower: {trainer.padding_reason}\n")
     digests = {"train": train.digest(), "val": val.digest() if len(val) else None}
     begin_run(trainer, output, identity | {"rows": {"digests": digests}}, args.resume)
+    watch(trainer, checkpoint, config, output)
     train_model(trainer, output, args.resume)
     results = training_results(trainer, checkpoint, stage, loaded, condition.injects, left_out | {"digests": digests})
     save_run(trainer, checkpoint, output, results_name, results, loaded)
@@ -123,9 +125,22 @@ def begin_run(trainer: SftTrainer, output: Path, identity: dict[str, Any], resum
             _clear_run(output)
             write_json(unfinished, identity)
             lock_run(unfinished)
-        trainer.add_callback(NumbersCallback(output / "runs"))
     find_everywhere(unfinished)
     run_has_begun()
+
+
+def watch(trainer: SftTrainer, checkpoint: OpenModel, config: SftConfig, output: Path) -> None:
+    """Let the main process write TensorBoard's files and ask a few prompts at every validation."""
+    if not trainer.is_world_process_zero():
+        return
+    numbers = None
+    if TENSORBOARD in services(config.trainer.get("report_to")):
+        numbers = NumbersCallback(output / "runs")
+        trainer.add_callback(numbers)
+    if trainer.eval_dataset is None or trainer.is_fsdp_enabled:  # a sharded model needs all processes for a reply
+        return
+    if prompts := sample_prompts(checkpoint, trainer.eval_dataset, config.eval_samples):
+        trainer.add_callback(SamplesCallback(checkpoint, prompts, numbers))
 
 
 def _clear_run(output: Path) -> None:
