@@ -49,6 +49,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         "--seeds", type=int, nargs="+", help="run everything once with each, in folders of their own, and compare all"
     )
     parser.add_argument("--dry-run", action="store_true", help="print the commands and stop")
+    parser.add_overrides()
     return parser.parse(argv)
 
 
@@ -59,7 +60,7 @@ def main(argv: list[str] | None = None) -> None:
 
     if args.seeds and args.seed is not None:
         raise InputError("--seed and --seeds contradict each other; give one of them")
-    experiment = load_config(args.config, ExperimentConfig).config
+    experiment = load_config(args.config, ExperimentConfig, args.overrides).config
     seeds = args.seeds or (experiment.seeds if args.seed is None else None)
     if seeds and len(set(seeds)) < len(seeds):
         raise InputError(f"--seeds {' '.join(map(str, seeds))} names one twice; each seed counts once")
@@ -147,7 +148,7 @@ def _comparison(root: Path, roots: list[Path], conditions: list[str]) -> list[st
 def _plan_condition(experiment, root: Path, condition: str, model: str, seed: int | None) -> Iterator[Step]:
     """Yield one condition's stages and evaluations, in folders below `root`."""
     seeded = [] if seed is None else ["--seed", str(seed)]
-    for stage in SFT_STAGES:
+    for stage in stages(experiment):
         folder = str(stage_folder(root, stage, condition))
         flags = ["--model-path", model, "--output-dir", folder, "--condition", condition, "--resume", *seeded]
         yield Step(stage, [f"sft/{stage}.py", *flags, *_stage_flags(getattr(experiment, stage))])
@@ -165,6 +166,11 @@ def _stage_flags(stage) -> list[str]:
     return ["--config", stage.config, *dataset, *stage.overrides]
 
 
+def stages(experiment) -> list[str]:
+    """Return the SFT stages that are run, in order."""
+    return [stage for stage in SFT_STAGES if getattr(experiment, stage) is not None]
+
+
 def written(experiment, seeds: list[int] | None) -> list[Path]:
     """Return the folders and files of a finished experiment."""
     root = Path(experiment.output_root)
@@ -172,7 +178,7 @@ def written(experiment, seeds: list[int] | None) -> list[Path]:
         folder
         for own_root in (seed_folder(root, seed) for seed in seeds or [None])
         for condition in experiment.start_models
-        for folder in (*(stage_folder(own_root, stage, condition) for stage in SFT_STAGES),
+        for folder in (*(stage_folder(own_root, stage, condition) for stage in stages(experiment)),
                        eval_folder(own_root, condition))
     ]  # fmt: skip
     return [*folders, *sorted(root.glob("comparison*")), root / REPORT]

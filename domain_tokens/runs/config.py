@@ -6,6 +6,7 @@ Every value stands in the YAML; there is no second copy here. An override names 
 
 from dataclasses import dataclass
 from pathlib import Path
+from types import UnionType
 from typing import Any, get_args
 
 import yaml
@@ -78,8 +79,8 @@ def _known_keys(kind: type[BaseModel]) -> set[str]:
     for name, field in kind.model_fields.items():
         if name == "trainer":
             keys |= {f"trainer.{inner}" for inner in set(trainer_types()) - set(OWNED_TRAINER_FIELDS)}
-        elif _is_block(field.annotation):
-            keys |= {f"{name}.{inner}" for inner in field.annotation.model_fields}
+        elif block := _block(field.annotation):
+            keys |= {f"{name}.{inner}" for inner in block.model_fields}
         else:
             keys.add(name)
     return keys
@@ -132,9 +133,12 @@ def _complaint(error: ValidationError, kind: type[BaseModel]) -> str:
 def _annotation(kind: Any, path: list[str]) -> Any:
     """Return the type at a place in a recipe."""
     for key in path:
-        kind = kind.model_fields[key].annotation if _is_block(kind) else get_args(kind)[-1]
-    return kind
+        block = _block(kind)
+        kind = block.model_fields[key].annotation if block else get_args(kind)[-1]
+    return _block(kind) or kind
 
 
-def _is_block(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+def _block(annotation: Any) -> type[BaseModel] | None:
+    """Return the recipe that an annotation such as `StageConfig | None` stands for, None for a single value."""
+    options = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+    return next((option for option in options if isinstance(option, type) and issubclass(option, BaseModel)), None)

@@ -172,7 +172,7 @@ class ExperimentConfig(Recipe):
     seeds: list[Seed] | None = Field(None, min_length=1, description="a list of seeds, or null")  # --seeds in its place
     base: BaseConfig
     toy_data: ToyData = ToyData()  # with base.source: toy
-    sft_tulu: StageConfig
+    sft_tulu: StageConfig | None = None  # null: not run
     sft_gsm8k: StageConfig
     eval_gsm8k: StageConfig
     eval_steps: StageConfig | None = None  # null: not run
