@@ -20,7 +20,7 @@ from domain_tokens.runs.errors import InputError
 from domain_tokens.runs.files import read_json
 
 # Colours that colour-blind readers can tell apart (Okabe & Ito 2008).
-COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _WRONG, _SOME, _RIGHT = "#d55e00", "#f0e442", "#56b4e9"
 _PNG_TITLE = "comparison by domain_tokens"
 _INK, _RULE = "#222222", "#b0b0b0"
@@ -50,7 +50,7 @@ def accuracy_figure(rows: Sequence[Mapping[str, Any]], labels: Sequence[str], da
     """
     figure, axes = _new_plot(1.2 + 0.55 * len(rows), f"right answers in %, with 95% intervals{data}", "x")
     for i, (label, color) in enumerate(zip(labels, COLORS, strict=False)):
-        heights = np.arange(len(rows)) + 0.28 * (i - (len(labels) - 1) / 2)
+        heights = np.arange(len(rows)) + min(0.28, 0.8 / len(labels)) * (i - (len(labels) - 1) / 2)
         groups = [row[label] for row in rows]
         shares = np.array([100 * group["accuracy"] for group in groups])
         low, high = 100 * np.array([group["interval"] for group in groups]).T

@@ -1,12 +1,15 @@
 """How tables and the report write numbers, and what they call stages and evaluations."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from domain_tokens.runs.names import GSM8K_EVAL, PROBES_EVAL
 
 STAGE_NAMES = {"sft_tulu": "stage 1: Tulu", "sft_gsm8k": "stage 2: GSM8K"}
 EVALUATION_NAMES = {GSM8K_EVAL: "GSM8K", PROBES_EVAL: "probes"}
+
+
+_OF_A_CONTRAST = ("difference", "95% interval", "p", "detectable", "verdict")
 
 
 def percent(share: float) -> str:
@@ -37,7 +40,7 @@ def measure_table(rows: Iterable[Mapping[str, Any]], reference: str, other: str)
             other: _accuracy(row[other]),
             "difference": points(row["difference"]),
             "95% interval": "[{}, {}]".format(*map(points, row["interval"])),
-            "p": _p_value(row),
+            "p": _shown_p(row),
             "effect h": f"{row['cohens_h']:+z.2f}",
             "detectable": "-" if (least := row["detectable_difference"]) is None else f"{100 * least:.1f}",
             "verdict": short_verdict(row),
@@ -46,14 +49,72 @@ def measure_table(rows: Iterable[Mapping[str, Any]], reference: str, other: str)
     ]
 
 
+def contrast_rows(contrasts: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[dict[str, str]]]]:
+    """Return of each measure a heading with what all groups reached, and the cells of each contrast by column."""
+    tables = []
+    for rows in zip(*(contrast["rows"] for contrast in contrasts), strict=True):
+        reached: dict[str, str] = {}
+        cells = []
+        for contrast, row in zip(contrasts, rows, strict=True):
+            pair = contrast["reference"], contrast["other"]
+            reached |= {label: _accuracy(row[label]) for label in pair}
+            (table,) = measure_table([row], *pair)
+            cells.append({"contrast": contrast_name(contrast)} | {name: table[name] for name in _OF_A_CONTRAST})
+        values = ", ".join(f"{label} {value}" for label, value in reached.items())
+        tables.append((f"{rows[0]['name']} ({rows[0]['questions']} questions): {values}", cells))
+    return tables
+
+
+def contrast_name(contrast: Mapping[str, Any]) -> str:
+    return f"{contrast['other']} − {contrast['reference']}"
+
+
+def differences_in_words(differs_in: Sequence[str], seeds: int) -> str:
+    """Return a clause for tables and reports, with a caution where a difference has several possible causes.
+
+    seeds: of each group. Of several seeds, the interval accounts for their being others.
+    """
+    if not differs_in:
+        return "differs in nothing that the results say"
+    causes = [what for what in differs_in if what != "seeds" or seeds == 1]
+    if len(causes) < 2:
+        return f"differs in {' and '.join(differs_in)}"
+    return f"differs in {_listed(differs_in)}: the difference cannot be put down to one of them"
+
+
+def _listed(words: Sequence[str]) -> str:
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def group_rows(groups: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Return the cells of a table by column that says what each group is. groups: see `groups.describe_groups`."""
+    said = {True: "yes", False: "no", None: "–"}
+    return [
+        {
+            "group": label,
+            "condition": group.condition,
+            "facts injected": said[group.injected],
+            "init": group.init or "–",
+            "seeds": ", ".join("–" if seed is None else str(seed) for seed in group.seeds),
+        }
+        for label, group in groups.items()
+    ]
+
+
 def _accuracy(group: Mapping[str, Any]) -> str:
     spread = group["std_over_seeds"]
     return percent(group["accuracy"]) + ("" if spread is None else f" ± {100 * spread:.1f}")
 
 
-def _p_value(row: Mapping[str, Any]) -> str:
-    """Return the p-value with a star if it is corrected for several categories, else with a space in its place."""
-    p = row.get("holm_p", row["mcnemar_p"])
+def p_value(row: Mapping[str, Any]) -> float:
+    """Return what decides a claim beside the interval: Holm's p where a row has it, else the larger of its own."""
+    return row["holm_p"] if "holm_p" in row else max(row["mcnemar_p"], row.get("interval_p", 0.0))
+
+
+def _shown_p(row: Mapping[str, Any]) -> str:
+    """Return the p-value with a star if it is corrected for being several, else with a space in its place."""
+    p = p_value(row)
     return ("<0.001" if p < 0.001 else f"{p:.3f}") + ("*" if "holm_p" in row else " ")
 
 

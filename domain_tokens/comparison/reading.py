@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -29,17 +30,18 @@ class Evaluation:
 Runs = dict[str, list[Evaluation]]
 
 
-def read_runs(folders: Mapping[str, Sequence[Path]]) -> dict[str, Runs]:
+def read_runs(folders: Mapping[str, Sequence[Path]], labels_are_conditions: bool = True) -> dict[str, Runs]:
     """Return by name the evaluations that all folders hold. InputError if they must not be compared.
 
-    folders: by condition, one of each for every seed.
+    folders: by label, one for every seed. labels_are_conditions: each folder must be of the condition that its label
+    names, and groups must have the same seeds. Otherwise labels are free, groups may have other seeds, and one model
+    must not be in two groups.
     """
     (first, of_first), *others = folders.items()
-    for condition, of_condition in others:
-        if len(of_condition) != len(of_first):
+    for label, of_label in others:
+        if len(of_label) != len(of_first):
             raise InputError(
-                f"{len(of_first)} {first} folders against {len(of_condition)} of {condition}; give one of each for "
-                "every seed"
+                f"{len(of_first)} {first} folders against {len(of_label)} of {label}; give one of each for every seed"
             )
     everything = [folder for group in folders.values() for folder in group]
     runs = {}
@@ -51,9 +53,12 @@ def read_runs(folders: Mapping[str, Sequence[Path]]) -> dict[str, Runs]:
         if lacking := [folder for folder in everything if folder not in complete]:
             raise InputError(f"{lacking[0]} has no {results_name}, {complete[0]} has; run that evaluation too")
         runs[name] = {
-            condition: [_read(folder, name, condition) for folder in group] for condition, group in folders.items()
+            label: [_read(folder, name, label if labels_are_conditions else None) for folder in group]
+            for label, group in folders.items()
         }
         _check_alike(name, runs[name])
+        _check_models(name, list(runs[name].values()), across=not labels_are_conditions)
+        _check_seeds(name, list(runs[name].values()), same=labels_are_conditions)
     if not runs:
         raise InputError(
             f"{' and '.join(map(str, everything))} hold no complete evaluation; run eval/run_gsm8k.py first"
@@ -67,9 +72,10 @@ def data_label(runs: Mapping[str, Runs]) -> str:
     return " (generated data)" if any(each and each[0].get("source") == "toy" for each in lineages) else ""
 
 
-def _read(folder: Path, name: str, condition: str) -> Evaluation:
+def _read(folder: Path, name: str, condition: str | None) -> Evaluation:
+    """condition: that the folder must be of; None for any."""
     results = read_results(folder / results_file(name), EvaluationResults)
-    if results["condition"] != condition:
+    if condition not in (None, results["condition"]):
         raise InputError(
             f"{folder} holds a {results['condition']} evaluation, expected {condition}; check the two folders"
         )
@@ -101,13 +107,11 @@ def _check_alike(name: str, groups: Runs) -> None:
                 f"{name}: {first.folder} and {other.folder} hold different questions ({differing} without a partner); "
                 "ask both the same"
             )
-    if len(next(iter(groups.values()))) > 1:
-        _check_seeds(name, groups)
 
 
-def _check_seeds(name: str, groups: Runs) -> None:
-    """Refuse a model that counts twice, which would look like certainty, and seeds in different orders."""
-    for group in groups.values():
+def _check_models(name: str, groups: list[list[Evaluation]], across: bool) -> None:
+    """Refuse a model that counts twice, which would look like certainty. across: in two groups as well."""
+    for group in [list(chain(*groups))] if across else groups:
         seen: dict[str, Path] = {}
         for evaluation in group:
             model = str(evaluation.results.get("weights") or evaluation.folder.resolve())
@@ -116,12 +120,18 @@ def _check_seeds(name: str, groups: Runs) -> None:
                     f"{name}: {seen[model]} and {evaluation.folder} are of the same model; give each seed's folder once"
                 )
             seen[model] = evaluation.folder
-    for first, *others in zip(*groups.values(), strict=True):
-        for other in others:
-            if first.seed != other.seed:
+
+
+def _check_seeds(name: str, groups: list[list[Evaluation]], same: bool) -> None:
+    """Refuse seeds in different orders. same: groups must have the same seeds, if they have several."""
+    first, *others = groups
+    for other in others if len(first) > 1 else ():
+        seeds = [sorted(str(each.seed) for each in group) for group in (first, other)]
+        for one, two in zip(first, other, strict=True):
+            if one.seed != two.seed and (same or seeds[0] == seeds[1]):
                 raise InputError(
-                    f"{name}: {first.folder} is of seed {first.seed}, {other.folder} of seed {other.seed}; give "
-                    "both conditions' folders in the same order of seeds"
+                    f"{name}: {one.folder} is of seed {one.seed}, {two.folder} of seed {two.seed}; give "
+                    f"{'both conditions' if same else 'all groups'}' folders in the same order of seeds"
                 )
 
 

@@ -42,6 +42,7 @@ class Stage(TypedDict, total=False):
     stage: Required[str]  # prepare_base, start (a model of other makers), sft_tulu or sft_gsm8k
     source: str | None  # of a start model: Hub id, path, or toy
     revision: str  # of a start model: commit on the Hub
+    init: str  # of a start model: how new embedding rows began (pieces, mean or random)
     model_path: str  # of a trained model: the folder it was trained from
     start_weights: str  # sha256 of that folder's weights
     dataset: str

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from domain_tokens.comparison.compare import Row, compare_evaluations
+from domain_tokens.comparison.compare import Row, compare_groups
 from domain_tokens.comparison.reading import Evaluation, Runs, read_runs
 from domain_tokens.conditions import CONDITIONS
 from domain_tokens.runs.errors import InputError
@@ -57,4 +57,4 @@ def collect_experiment(root: Path, seeds: Sequence[int] | None) -> Experiment:
         for stage, results_name in SFT_STAGES.items()
         if ((folder := stage_folder(each, stage, condition)) / results_name).is_file()
     ]
-    return Experiment(root, runs, compare_evaluations(runs), trainings)
+    return Experiment(root, runs, compare_groups(runs, [tuple(CONDITIONS)])[0]["rows"], trainings)
