@@ -16,10 +16,13 @@ import textwrap
 from pathlib import Path
 
 from domain_tokens.comparison.formats import (
+    BITS_NOTE,
+    STEPS_NOTE,
     contrast_name,
     contrast_rows,
     differences_in_words,
     group_rows,
+    is_bits,
     measure_table,
     percent,
 )
@@ -65,14 +68,14 @@ def main(argv: list[str] | None = None) -> None:
     from domain_tokens.comparison.reading import data_label, read_runs
     from domain_tokens.runs.files import json_text, shown_path, write_files
     from domain_tokens.runs.folders import output_file
-    from domain_tokens.runs.names import PROBES_EVAL
+    from domain_tokens.runs.names import PROBES_EVAL, STEPS_EVAL
     from domain_tokens.runs.provenance import environment
 
     folders = _groups(args.runs) if args.runs else _conditions(args)
     pairs = _pairs(list(folders), args.reference, args.all_pairs)
     output = output_file(args.output_path, "token_usage", args.overwrite)
     runs = read_runs(folders, labels_are_conditions=not args.runs)
-    names = ["accuracy", "mul_table"] if PROBES_EVAL in runs else ["accuracy"]
+    names = ["accuracy"] + ["mul_table"] * (PROBES_EVAL in runs) + ["bits"] * (STEPS_EVAL in runs)
     places = {name: figures.plot_file(output, name) for name in names}
     described, usage, data = describe_groups(runs), token_usage(runs), data_label(runs)
     contrasts = compare_groups(runs, pairs, args.seed)
@@ -81,6 +84,8 @@ def main(argv: list[str] | None = None) -> None:
     plots = {places["accuracy"]: figures.accuracy_figure(measures(contrasts), list(folders), data)}
     if "mul_table" in places:
         plots[places["mul_table"]] = figures.mul_table_figure(mul_tables(runs[PROBES_EVAL]), data)
+    if "bits" in places and any(map(is_bits, measures(contrasts))):
+        plots[places["bits"]] = figures.bits_figure(measures(contrasts), list(folders), data)
     shown = {label: [shown_path(folder) for folder in group] for label, group in folders.items()}
     compared = (
         {
@@ -176,7 +181,8 @@ def _contrast_table(contrasts: list[dict], data: str) -> str:
     )
     if seeds > 1:
         notes += f" Values are means ± standard deviations over {seeds} seeds; the interval covers seeds too."
-    return "\n".join([*table, textwrap.fill(notes, WIDTH), "", *_differences(contrasts, seeds)])
+    notes = [textwrap.fill(note, WIDTH) for note in (notes, *_step_notes(contrasts[0]["rows"]))]
+    return "\n".join([*table, *notes, "", *_differences(contrasts, seeds)])
 
 
 def _differences(contrasts: list[dict], seeds: int) -> list[str]:
@@ -197,7 +203,12 @@ def _comparison_table(rows: list[dict], reference: str, other: str, data: str) -
     )
     if (seeds := len(rows[0][reference]["by_seed"])) > 1:
         notes += f"\nAccuracies are means ± standard deviations over {seeds} seeds; the interval covers seeds too."
+    notes = "\n".join([notes, *(textwrap.fill(note, WIDTH) for note in _step_notes(rows))])
     return f"{aligned([(columns[0] + data, *columns[1:]), *cells], left=(0, 8))}\n\n{notes}"
+
+
+def _step_notes(rows: list[dict]) -> tuple[str, ...]:
+    return (STEPS_NOTE, BITS_NOTE) if any(map(is_bits, rows)) else ()
 
 
 def _usage_table(usage: dict, data: str) -> str:

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from domain_tokens.comparison import statistics
-from domain_tokens.comparison.formats import EVALUATION_NAMES, interval, p_value, percent, points
+from domain_tokens.comparison.formats import EVALUATION_NAMES, amount, interval, is_bits, p_value, percent, points
 from domain_tokens.comparison.groups import describe_groups, differences
 from domain_tokens.comparison.reading import Evaluation, Runs
-from domain_tokens.evaluation.scores import metrics, mul_table
-from domain_tokens.runs.names import GSM8K_EVAL, PROBES_EVAL
+from domain_tokens.comparison.steps import compare_steps
+from domain_tokens.evaluation import scores
+from domain_tokens.runs.names import GSM8K_EVAL, PROBES_EVAL, STEPS_EVAL
 
 NO_DIFFERENCE = "no difference shown"
 ALPHA = 0.05
@@ -55,10 +56,13 @@ def measures(contrasts: Sequence[Contrast]) -> list[Row]:
 
 
 def _rows(groups: Mapping[str, Runs], seed: int) -> list[Row]:
-    """Return a row for each measure: GSM8K, strict GSM8K, all probes and each category of them."""
+    """Return a row for each measure: GSM8K, strict GSM8K, all probes and each category of them, and three of steps."""
     rows = []
     for evaluation, pair in groups.items():
         name = EVALUATION_NAMES[evaluation]
+        if evaluation == STEPS_EVAL:
+            rows += compare_steps(pair, seed)
+            continue
         rows.append(_compare(name, pair, seed))
         if evaluation == GSM8K_EVAL:
             rows.append(_compare(f"{name}, strict", pair, seed, key="correct_strict"))
@@ -77,7 +81,7 @@ def _correct(contrasts: Sequence[list[Row]]) -> None:
     families: dict[str, list[Row]] = {}
     for rows in contrasts:
         for row in rows:
-            if len(contrasts) == 1:
+            if len(contrasts) == 1 and not is_bits(row):
                 del row["interval_p"]
             families.setdefault(CATEGORY if row["name"].startswith(CATEGORY) else row["name"], []).append(row)
     for family, rows in families.items():
@@ -89,15 +93,13 @@ def _correct(contrasts: Sequence[list[Row]]) -> None:
 
 def token_usage(runs: Mapping[str, Runs]) -> dict[str, Any]:
     """Return by evaluation and group how long replies are and how many facts they hold, over all seeds."""
-    keys = ("mul_token_count", "mul_tokens_per_response", "avg_response_tokens", "finished_rate")
-    usage: dict[str, Any] = {}
-    for name, groups in runs.items():
-        pooled = {
-            label: metrics([row for evaluation in group for row in evaluation.predictions])
+    return {
+        name: {
+            label: scores.token_usage([row for evaluation in group for row in evaluation.predictions])
             for label, group in groups.items()
         }
-        usage[name] = {label: {key: figures[key] for key in keys} for label, figures in pooled.items()}
-    return usage
+        for name, groups in runs.items()
+    }
 
 
 def headline(row: Row, reference: str, other: str, data: str) -> str:
@@ -110,7 +112,7 @@ def headline(row: Row, reference: str, other: str, data: str) -> str:
 def mul_tables(groups: Runs) -> dict[str, np.ndarray]:
     """Return by group 9×9, row a-1, column b-1: the share of seeds that answered `a times b` right; NaN: not asked."""
     return {
-        label: np.array([mul_table(evaluation.predictions) for evaluation in group], dtype=float).mean(axis=0)
+        label: np.array([scores.mul_table(evaluation.predictions) for evaluation in group], dtype=float).mean(axis=0)
         for label, group in groups.items()
     }
 
@@ -154,13 +156,13 @@ def _accuracy(right: np.ndarray, seed: int) -> dict[str, Any]:
 
 
 def _verdict(row: Row, reference: str, other: str) -> str:
-    """Claim a difference only where the interval leaves out 0 and the exact test agrees.
+    """Claim a difference only where the interval leaves out 0 and the test agrees.
 
     The bootstrap alone is too sure of itself with a handful of discordant questions, and the exact test ignores seeds.
     """
     low, high = row["interval"]
     if not low <= 0 <= high and p_value(row) < ALPHA:
-        return f"{other if low > 0 else reference} better"
+        return f"{other if (low > 0) != is_bits(row) else reference} better"
     if (detectable := row["detectable_difference"]) is None:
         return f"{NO_DIFFERENCE}; a run like this could not have seen any"
-    return f"{NO_DIFFERENCE}; this run could have seen a difference of {100 * detectable:.1f} points"
+    return f"{NO_DIFFERENCE}; this run could have seen a difference of {amount(row, detectable)}"

@@ -3,12 +3,22 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from domain_tokens.runs.names import GSM8K_EVAL, PROBES_EVAL
+from domain_tokens.runs.names import GSM8K_EVAL, PROBES_EVAL, STEPS_EVAL
 
 STAGE_NAMES = {"sft_tulu": "stage 1: Tulu", "sft_gsm8k": "stage 2: GSM8K"}
-EVALUATION_NAMES = {GSM8K_EVAL: "GSM8K", PROBES_EVAL: "probes"}
+EVALUATION_NAMES = {GSM8K_EVAL: "GSM8K", PROBES_EVAL: "probes", STEPS_EVAL: "steps"}
+BITS = "bits per byte"
+STEPS_NOTE = (
+    "Steps are counted together by question; p of step accuracy: a paired permutation test; p of bits: the interval's."
+)
+BITS_NOTE = (
+    "Bits are those of the shared text, which all conditions write alike; lower is better. Bits of whole answers "
+    "cannot be compared: a token that replaces a fact forgets operand order, spacing and whether the result was "
+    "written. And a fact in the prefix tells the result just as 6*9=54 does."
+)
 
 
+_P_VALUES = ("mcnemar_p", "permutation_p", "interval_p")
 _OF_A_CONTRAST = ("difference", "95% interval", "p", "detectable", "verdict")
 
 
@@ -21,8 +31,22 @@ def points(share: float) -> str:
     return f"{100 * share:+z.1f}"
 
 
+def is_bits(row: Mapping[str, Any]) -> bool:
+    """Return whether a measure is in bits per byte, of which fewer are better, and not a share."""
+    return row.get("unit") == BITS
+
+
+def amount(row: Mapping[str, Any], size: float) -> str:
+    """Return the size of a difference with its unit."""
+    return f"{size:.3f} {BITS}" if is_bits(row) else f"{100 * size:.1f} points"
+
+
+def _difference(row: Mapping[str, Any], signed: float) -> str:
+    return f"{signed:+z.3f}" if is_bits(row) else points(signed)
+
+
 def interval(row: Mapping[str, Any]) -> str:
-    return " to ".join(map(points, row["interval"]))
+    return " to ".join(_difference(row, end) for end in row["interval"])
 
 
 def short_verdict(row: Mapping[str, Any]) -> str:
@@ -36,13 +60,13 @@ def measure_table(rows: Iterable[Mapping[str, Any]], reference: str, other: str)
         {
             "measure": row["name"],
             "questions": str(row["questions"]),
-            reference: _accuracy(row[reference]),
-            other: _accuracy(row[other]),
-            "difference": points(row["difference"]),
-            "95% interval": "[{}, {}]".format(*map(points, row["interval"])),
+            reference: reached(row, reference),
+            other: reached(row, other),
+            "difference": _difference(row, row["difference"]),
+            "95% interval": f"[{interval(row).replace(' to ', ', ')}]",
             "p": _shown_p(row),
-            "effect h": f"{row['cohens_h']:+z.2f}",
-            "detectable": "-" if (least := row["detectable_difference"]) is None else f"{100 * least:.1f}",
+            "effect h": "-" if (size := row["cohens_h"]) is None else f"{size:+z.2f}",
+            "detectable": "-" if (least := row["detectable_difference"]) is None else amount(row, least).split()[0],
             "verdict": short_verdict(row),
         }
         for row in rows
@@ -53,14 +77,14 @@ def contrast_rows(contrasts: Sequence[Mapping[str, Any]]) -> list[tuple[str, lis
     """Return of each measure a heading with what all groups reached, and the cells of each contrast by column."""
     tables = []
     for rows in zip(*(contrast["rows"] for contrast in contrasts), strict=True):
-        reached: dict[str, str] = {}
+        groups: dict[str, str] = {}
         cells = []
         for contrast, row in zip(contrasts, rows, strict=True):
             pair = contrast["reference"], contrast["other"]
-            reached |= {label: _accuracy(row[label]) for label in pair}
+            groups |= {label: reached(row, label) for label in pair}
             (table,) = measure_table([row], *pair)
             cells.append({"contrast": contrast_name(contrast)} | {name: table[name] for name in _OF_A_CONTRAST})
-        values = ", ".join(f"{label} {value}" for label, value in reached.items())
+        values = ", ".join(f"{label} {value}" for label, value in groups.items())
         tables.append((f"{rows[0]['name']} ({rows[0]['questions']} questions): {values}", cells))
     return tables
 
@@ -102,14 +126,17 @@ def group_rows(groups: Mapping[str, Any]) -> list[dict[str, str]]:
     ]
 
 
-def _accuracy(group: Mapping[str, Any]) -> str:
-    spread = group["std_over_seeds"]
+def reached(row: Mapping[str, Any], label: str) -> str:
+    """Return what a group reached, and its standard deviation over seeds."""
+    group, spread = row[label], row[label]["std_over_seeds"]
+    if is_bits(row):
+        return f"{group['bits_per_byte']:.3f}" + ("" if spread is None else f" ± {spread:.3f}")
     return percent(group["accuracy"]) + ("" if spread is None else f" ± {100 * spread:.1f}")
 
 
 def p_value(row: Mapping[str, Any]) -> float:
     """Return what decides a claim beside the interval: Holm's p where a row has it, else the larger of its own."""
-    return row["holm_p"] if "holm_p" in row else max(row["mcnemar_p"], row.get("interval_p", 0.0))
+    return row["holm_p"] if "holm_p" in row else max(row[key] for key in _P_VALUES if key in row)
 
 
 def _shown_p(row: Mapping[str, Any]) -> str:

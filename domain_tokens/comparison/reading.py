@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from domain_tokens.runs.errors import InputError
-from domain_tokens.runs.names import EVALUATIONS, PROBES_EVAL, predictions_file, results_file
-from domain_tokens.runs.schemas import EvaluationResults, read_predictions, read_results
+from domain_tokens.runs.names import EVALUATIONS, PROBES_EVAL, STEPS_EVAL, predictions_file, results_file
+from domain_tokens.runs.schemas import evaluation_schemas, read_predictions, read_results
 
 
 @dataclass(frozen=True)
@@ -69,12 +69,18 @@ def read_runs(folders: Mapping[str, Sequence[Path]], labels_are_conditions: bool
 def data_label(runs: Mapping[str, Runs]) -> str:
     """Return what tables and plots say of the data: that it is generated, if a model comes from the toy world."""
     lineages = [each.results.get("lineage") for groups in runs.values() for group in groups.values() for each in group]
-    return " (generated data)" if any(each and each[0].get("source") == "toy" for each in lineages) else ""
+    return " (generated data)" if any(map(is_generated, lineages)) else ""
+
+
+def is_generated(lineage: Sequence[Mapping[str, Any]] | None) -> bool:
+    """Return whether a model's history, if it is known, begins in the toy world."""
+    return bool(lineage) and lineage[0].get("source") == "toy"
 
 
 def _read(folder: Path, name: str, condition: str | None) -> Evaluation:
     """condition: that the folder must be of; None for any."""
-    results = read_results(folder / results_file(name), EvaluationResults)
+    results_schema, prediction_schema = evaluation_schemas(name)
+    results = read_results(folder / results_file(name), results_schema)
     if condition not in (None, results["condition"]):
         raise InputError(
             f"{folder} holds a {results['condition']} evaluation, expected {condition}; check the two folders"
@@ -82,7 +88,7 @@ def _read(folder: Path, name: str, condition: str | None) -> Evaluation:
     path = folder / predictions_file(name)
     if not path.is_file():
         raise InputError(f"{path} is missing; run the evaluation again with --overwrite")
-    predictions = read_predictions(path)
+    predictions = read_predictions(path, prediction_schema)
     for number, row in enumerate(predictions, start=1):
         if name != PROBES_EVAL:
             row.pop("category", None)
@@ -107,6 +113,19 @@ def _check_alike(name: str, groups: Runs) -> None:
                 f"{name}: {first.folder} and {other.folder} hold different questions ({differing} without a partner); "
                 "ask both the same"
             )
+        if name == STEPS_EVAL and (place := _differing_bytes(first, other)):
+            raise InputError(
+                f"{name}: {first.folder} and {other.folder} differ in the bytes of {place}, so they did not "
+                "measure the same text; run both again"
+            )
+
+
+def _differing_bytes(one: Evaluation, other: Evaluation) -> str | None:
+    """Return the first step whose shared text had other bytes. Both have the same steps."""
+    for a, b in zip(one.predictions, other.predictions, strict=True):
+        if any(a[key] != b[key] for key in ("number_bytes", "word_bytes")):
+            return a["id"]
+    return None
 
 
 def _check_models(name: str, groups: list[list[Evaluation]], across: bool) -> None:

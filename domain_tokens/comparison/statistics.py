@@ -108,6 +108,17 @@ def detectable_difference(a: np.ndarray, b: np.ndarray) -> float | None:
     return None if by_interval is None else max(exact, by_interval)
 
 
+def detectable_mean(values: np.ndarray, spread_at: Callable[[float], float]) -> float | None:
+    """Return the smallest true mean that the interval of values like these finds with 80% power; None if there is none.
+
+    spread_at: how much larger the variance is at a true mean.
+    """
+    if not values.any():
+        return None
+    power_at = _interval_power(values)
+    return _smallest(lambda delta: power_at(delta, spread_at(delta)), most=max(1.0, 100 * float(values.std())))
+
+
 def _resampled_means(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     if (values == values[0]).all():
         return np.full(RESAMPLES, values[0])  # every resample is the sample
@@ -189,8 +200,8 @@ def _mcnemar_power(delta: float, pairs: int, discordant: float) -> float:
     return float((stats.binom.pmf(counts, pairs, discordant) * found).sum())
 
 
-def _smallest(power: Callable[[float], float]) -> float | None:
-    """Return the smallest difference that is found with 80% power."""
-    if power(1.0) < POWER:
+def _smallest(power: Callable[[float], float], most: float = 1.0) -> float | None:
+    """Return the smallest difference that is found with 80% power. most: that there can be."""
+    if power(most) < POWER:
         return None
-    return float(optimize.brentq(lambda delta: power(delta) - POWER, 1e-9, 1.0, xtol=1e-5))
+    return float(optimize.brentq(lambda delta: power(delta) - POWER, 1e-9, most, xtol=1e-5))

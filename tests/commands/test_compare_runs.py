@@ -6,6 +6,7 @@ import compare_runs
 import numpy as np
 import pytest
 from conftest import arithmetic_probes, write_jsonl
+from evaluated_steps import write_steps
 from scipy import stats
 
 from domain_tokens.comparison import statistics
@@ -437,3 +438,68 @@ def test_without_groups_it_says_what_is_missing():
         compare_runs.main(["--baseline-dir", "a", "--output-path", "c.json"])
     with pytest.raises(InputError, match="--reference and --all-pairs need --runs"):
         compare_runs.main(["--baseline-dir", "a", "--mul-tokens-dir", "b", "--all-pairs", "--output-path", "c.json"])
+
+
+def test_steps_are_compared_by_right_ones_and_by_bits_of_the_shared_text(tmp_path, capsys):
+    for folder, condition, extra in (("a", "baseline", 0.2), ("b", "mul_tokens", 0.0)):
+        (tmp_path / folder).mkdir()
+        write_steps(tmp_path / folder, condition, extra_bits=extra)
+    result, printed = compared_groups(tmp_path, capsys, arguments(tmp_path))
+    steps, numbers, words = result["rows"]
+    assert [row["name"] for row in result["rows"]] == [
+        "step accuracy", "numbers, bits per byte", "words, bits per byte"
+    ]  # fmt: skip
+    for side, label in (("a", "baseline"), ("b", "mul_tokens")):
+        metrics = json.loads((tmp_path / side / "steps_results.json").read_text())["metrics"]
+        assert steps[label]["accuracy"] == pytest.approx(metrics["step_accuracy"])
+        assert steps[label]["correct"] == metrics["correct"]
+        assert numbers[label]["bits_per_byte"] == pytest.approx(metrics["number_bits_per_byte"])
+        assert words[label]["bits_per_byte"] == pytest.approx(metrics["word_bits_per_byte"])
+    assert (words["questions"], words["unit"], words["cohens_h"]) == (60, "bits per byte", None)
+    assert words["difference"] == pytest.approx(-0.2, abs=0.05)
+    assert words["verdict"] == "mul_tokens better", "fewer bits are better"
+    assert steps["verdict"].startswith("no difference shown; this run could have seen a difference of")
+    assert "interval_p" in words and "permutation_p" in steps
+    text = " ".join(printed.split())
+    assert "a token that replaces a fact forgets operand order, spacing and whether the result was written" in text
+    assert "a fact in the prefix tells the result just as 6*9=54 does" in text
+    assert result["plots"] == ["comparison_accuracy.png", "comparison_bits.png"]
+    assert result["token_usage"]["steps"]["baseline"]["avg_response_tokens"] == 6
+
+
+def test_bits_of_several_groups_are_corrected_for_being_several(tmp_path, capsys):
+    runs = []
+    for label, extra in (("one", 0.0), ("two", 0.0), ("three", 0.3)):
+        folders = [tmp_path / f"{label}{seed}" for seed in range(3)]
+        for seed, folder in enumerate(folders):
+            folder.mkdir()
+            own = 10 * len(runs) + seed
+            write_steps(folder, "baseline", seed=own, extra_bits=extra, weights=f"{label}{seed}")
+        runs.append(f"{label}={','.join(map(str, folders))}")
+    output = ["--output-path", str(tmp_path / "comparison.json")]
+    result, printed = compared_groups(tmp_path, capsys, ["--runs", *runs, *output])
+    words = [contrast["rows"][2] for contrast in result["contrasts"]]
+    assert [row["holm_p"] for row in words] == pytest.approx(statistics.holm_p([row["interval_p"] for row in words]))
+    assert words[0]["verdict"].startswith("no difference shown; this run could have seen a difference of 0.")
+    assert words[1]["verdict"] == "one better"
+    assert "words, bits per byte (60 questions): one" in printed
+    assert max(map(len, printed.partition("wrote")[0].split("\n"))) <= 100
+
+
+def test_steps_with_other_bytes_did_not_measure_the_same_text(tmp_path):
+    for folder, condition, more in (("a", "baseline", 0), ("b", "mul_tokens", 1)):
+        (tmp_path / folder).mkdir()
+        write_steps(tmp_path / folder, condition, more=more)
+    with pytest.raises(InputError, match="differ in the bytes of gsm8k-00000-1, so they did not measure the same text"):
+        compare_runs.main(arguments(tmp_path))
+    assert not (tmp_path / "comparison.json").exists()
+
+
+def test_steps_without_bits_are_refused_by_line(tmp_path):
+    for folder, condition in (("a", "baseline"), ("b", "mul_tokens")):
+        (tmp_path / folder).mkdir()
+        write_steps(tmp_path / folder, condition)
+    path = tmp_path / "b/steps_predictions.jsonl"
+    path.write_text(path.read_text().replace("word_bits", "bits", 1))
+    with pytest.raises(InputError, match="steps_predictions.jsonl line 1: word_bits is missing"):
+        compare_runs.main(arguments(tmp_path))
