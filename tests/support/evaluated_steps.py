@@ -36,7 +36,7 @@ def write_steps(
     correct = sum(row["correct"] for row in rows)
     results = {
         "evaluation": "steps", "condition": condition, "eval_version": 1, "config": {"seed": 42, "max_new_tokens": 9},
-        "weights": weights, "runtime": 0.4,
+        "weights": weights or f"{condition}{seed}", "runtime": 0.4,
         "metrics": {
             "step_accuracy": correct / len(rows), "correct": correct, "total": len(rows), "finished_rate": 1.0,
             "number_bits_per_byte": sums["number_bits"] / sums["number_bytes"],
