@@ -165,13 +165,14 @@ def _group_table(groups: dict) -> str:
 def _contrast_table(contrasts: list[dict], data: str) -> str:
     """Return one table for all measures: a heading for each, and below it a line for each contrast."""
     blocks = contrast_rows(contrasts)
-    columns = tuple(blocks[0][1][0])
-    cells = [(columns[0] + data, *columns[1:]), *(tuple(row.values()) for _, rows in blocks for row in rows)]
+    columns = tuple(blocks[0]["rows"][0])
+    cells = [(columns[0] + data, *columns[1:]), *(tuple(row.values()) for block in blocks for row in block["rows"])]
     head, rule, *lines = aligned(cells, left=(0, 5)).split("\n")
     table = [head, rule]
-    for heading, rows in blocks:
-        table += [textwrap.fill(heading, WIDTH, subsequent_indent="  "), *lines[: len(rows)], ""]
-        del lines[: len(rows)]
+    for block in blocks:
+        heading, count = f"{block['title']}: {block['reached']}", len(block["rows"])
+        table += [textwrap.fill(heading, WIDTH, subsequent_indent="  "), *lines[:count], ""]
+        del lines[:count]
     seeds = len(contrasts[0]["rows"][0][contrasts[0]["reference"]]["by_seed"])
     larger = ", or the interval's if that is larger" if len(contrasts) > 1 else ""
     notes = (

@@ -141,7 +141,8 @@ def reply_length_figure(tokens: Mapping[str, Sequence[int]]) -> Figure:
     longest = max(max(lengths) for lengths in tokens.values())
     bins = np.linspace(0, longest + 1, min(40, longest + 1) + 1)
     for (label, lengths), color in zip(tokens.items(), cycle(COLORS), strict=False):
-        axes.hist(lengths, bins=bins, color=color, alpha=0.25)
+        if len(tokens) < 3:  # more of them would hide each other
+            axes.hist(lengths, bins=bins, color=color, alpha=0.25)
         axes.hist(lengths, bins=bins, histtype="step", color=color, lw=1.5, label=label)
     axes.set_ylabel("replies")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

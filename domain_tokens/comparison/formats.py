@@ -73,8 +73,8 @@ def measure_table(rows: Iterable[Mapping[str, Any]], reference: str, other: str)
     ]
 
 
-def contrast_rows(contrasts: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[dict[str, str]]]]:
-    """Return of each measure a heading with what all groups reached, and the cells of each contrast by column."""
+def contrast_rows(contrasts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return of each measure its `title`, what all groups `reached`, and as `rows` each contrast's cells by column."""
     tables = []
     for rows in zip(*(contrast["rows"] for contrast in contrasts), strict=True):
         groups: dict[str, str] = {}
@@ -85,7 +85,8 @@ def contrast_rows(contrasts: Sequence[Mapping[str, Any]]) -> list[tuple[str, lis
             (table,) = measure_table([row], *pair)
             cells.append({"contrast": contrast_name(contrast)} | {name: table[name] for name in _OF_A_CONTRAST})
         values = ", ".join(f"{label} {value}" for label, value in groups.items())
-        tables.append((f"{rows[0]['name']} ({rows[0]['questions']} questions): {values}", cells))
+        title = f"{rows[0]['name']} ({rows[0]['questions']} questions)"
+        tables.append({"title": title, "reached": values, "rows": cells})
     return tables
 
 

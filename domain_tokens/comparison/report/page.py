@@ -81,11 +81,12 @@ def _verdict(contrasts: Sequence[Contrast]) -> str:
     return ", ".join(claims) or NO_DIFFERENCE
 
 
-def _blocks(contrasts: Sequence[Contrast]) -> list[tuple[str, list[dict[str, str]]]]:
-    """Return tables with a heading each: of one contrast a single one without, of several one for each measure."""
+def _blocks(contrasts: Sequence[Contrast]) -> list[dict[str, Any]]:
+    """Return tables: of one contrast a single one without title, of several one for each measure."""
     if len(contrasts) == 1:
         (contrast,) = contrasts
-        return [("", formats.measure_table(contrast["rows"], contrast["reference"], contrast["other"]))]
+        rows = formats.measure_table(contrast["rows"], contrast["reference"], contrast["other"])
+        return [{"title": "", "rows": rows}]
     return formats.contrast_rows(contrasts)
 
 
