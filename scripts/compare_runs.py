@@ -12,6 +12,7 @@ Example:
 
 import argparse
 import itertools
+import re
 import textwrap
 from pathlib import Path
 
@@ -170,8 +171,9 @@ def _contrast_table(contrasts: list[dict], data: str) -> str:
     head, rule, *lines = aligned(cells, left=(0, 5)).split("\n")
     table = [head, rule]
     for block in blocks:
-        heading, count = f"{block['title']}: {block['reached']}", len(block["rows"])
-        table += [textwrap.fill(heading, WIDTH, subsequent_indent="  "), *lines[:count], ""]
+        whole = re.sub(r"(?<!,) ", "\xa0", block["reached"])  # a group's label and value stay on one line
+        heading, count = f"{block['title']}: {whole}", len(block["rows"])
+        table += [textwrap.fill(heading, WIDTH, subsequent_indent="  ").replace("\xa0", " "), *lines[:count], ""]
         del lines[:count]
     seeds = len(contrasts[0]["rows"][0][contrasts[0]["reference"]]["by_seed"])
     larger = ", or the interval's if that is larger" if len(contrasts) > 1 else ""
