@@ -34,12 +34,12 @@ def sign_flip_p(sums: np.ndarray, seed: int) -> float:
     by_question = sums.sum(axis=0)
     by_question = by_question[by_question != 0]
     rng, seen, extreme = np.random.default_rng(seed), abs(by_question.sum()), 1
-    rounding = 1e-9 * np.abs(by_question).sum()
-    for _ in range(statistics.RESAMPLES // _BATCH):
+    rounding, batches = 1e-9 * np.abs(by_question).sum(), -(-statistics.RESAMPLES // _BATCH)
+    for _ in range(batches):
         turned = rng.integers(0, 2, (_BATCH, len(by_question)), dtype=np.int8).astype(np.float32)
         drawn = 2 * (turned @ by_question) - by_question.sum()
         extreme += int((np.abs(drawn) >= seen - rounding).sum())
-    return extreme / (statistics.RESAMPLES // _BATCH * _BATCH + 1)
+    return extreme / (batches * _BATCH + 1)
 
 
 def detectable_ratio(
