@@ -82,11 +82,12 @@ def main(argv: list[str] | None = None) -> None:
     contrasts = compare_groups(runs, pairs, args.seed)
     first_group = next(iter(next(iter(runs.values())).values()))
 
-    plots = {places["accuracy"]: figures.accuracy_figure(measures(contrasts), list(folders), data)}
-    if "mul_table" in places:
-        plots[places["mul_table"]] = figures.mul_table_figure(mul_tables(runs[PROBES_EVAL]), data)
-    if "bits" in places and any(map(is_bits, measures(contrasts))):
-        plots[places["bits"]] = figures.bits_figure(measures(contrasts), list(folders), data)
+    drawn = {
+        "accuracy": lambda: figures.accuracy_figure(measures(contrasts), list(folders), data),
+        "mul_table": lambda: figures.mul_table_figure(mul_tables(runs[PROBES_EVAL]), data),
+        "bits": lambda: figures.bits_figure(measures(contrasts), list(folders), data),
+    }
+    plots = {place: drawn[name]() for name, place in places.items()}
     shown = {label: [shown_path(folder) for folder in group] for label, group in folders.items()}
     compared = (
         {

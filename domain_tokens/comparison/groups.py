@@ -47,18 +47,28 @@ def check_label(label: str) -> None:
 
 def describe_groups(runs: Mapping[str, Runs]) -> dict[str, Group]:
     """Return by label what each group is. InputError for a group that mixes different trainings."""
-    found: dict[str, Group] = {}
+    everything: dict[str, list[Evaluation]] = {}
     for groups in runs.values():
         for label, evaluations in groups.items():
-            kinds = [_kind(each) for each in evaluations]
-            for each, kind in zip(evaluations, kinds, strict=True):
-                if kind != kinds[0]:
-                    raise InputError(
-                        f"group {label}: {evaluations[0].folder} is {_in_words(kinds[0])}, {each.folder} is "
-                        f"{_in_words(kind)}; a group's folders differ in nothing but their seeds"
-                    )
-            found.setdefault(label, Group(*kinds[0], [each.seed for each in evaluations]))
-    return found
+            everything.setdefault(label, []).extend(evaluations)
+    first = next(iter(runs.values()))
+    return {
+        label: _described(label, group, [each.seed for each in first[label]]) for label, group in everything.items()
+    }
+
+
+def _described(label: str, evaluations: list[Evaluation], seeds: list[int | None]) -> Group:
+    kinds = [_kind(each) for each in evaluations]
+    said = []
+    for what, values in zip(("condition", "facts injected", "init"), zip(*kinds, strict=True), strict=True):
+        known = {value: each.folder for value, each in zip(values, evaluations, strict=True) if value is not None}
+        if len(known) > 1:
+            words = " and ".join(f"{value} in {folder}" for value, folder in known.items())
+            raise InputError(
+                f"group {label} mixes {what}: {words}; a group's folders differ in nothing but their seeds"
+            )
+        said.append(next(iter(known), None))
+    return Group(*said, seeds)
 
 
 def differences(one: Group, other: Group) -> list[str]:
@@ -77,9 +87,3 @@ def _kind(evaluation: Evaluation) -> tuple[str, bool | None, str | None]:
     lineage: list[dict[str, Any]] = evaluation.results.get("lineage") or []
     said = [stage["inject_mul_tokens"] for stage in lineage if "inject_mul_tokens" in stage]
     return evaluation.results["condition"], any(said) if said else None, lineage[0].get("init") if lineage else None
-
-
-def _in_words(kind: tuple[str, bool | None, str | None]) -> str:
-    condition, injected, init = kind
-    facts = {True: ", facts injected", False: ", no facts injected", None: ""}[injected]
-    return f"{condition}{facts}{f', init {init}' if init else ''}"

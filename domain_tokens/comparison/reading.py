@@ -97,6 +97,8 @@ def _read(folder: Path, name: str, condition: str | None) -> Evaluation:
     counted = (len(predictions), sum(row["correct"] for row in predictions))
     if not predictions or counted != (results["metrics"]["total"], results["metrics"]["correct"]):
         raise InputError(f"{path} does not match its results ({counted[0]} predictions); run the evaluation again")
+    if name == STEPS_EVAL and not any(row["word_bytes"] for row in predictions):
+        raise InputError(f"{path} counts no bytes of shared text; run the evaluation again with --overwrite")
     return Evaluation(folder, results, sorted(predictions, key=lambda row: row["id"]))
 
 

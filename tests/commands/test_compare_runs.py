@@ -423,7 +423,7 @@ def test_groups_that_cannot_be_compared_are_refused(tmp_path, groups, flags, mes
         (["a={0}/a_0", "a={0}/b_0"], "--runs has the label a twice"),
         (["a={0}/a_0", "b={0}/none"], "--runs b: .*none is no folder; give one that an evaluation was written to"),
         (["a={0}/a_0", "b"], "--runs b: no folder; give LABEL=DIR"),
-        (["a={0}/a_0,{0}/b_0", "b={0}/b_1,{0}/a_1"], "group a: .* is baseline, .* is mul_tokens; a group's folders"),
+        (["a={0}/a_0,{0}/b_0", "b={0}/b_1,{0}/a_1"], "group a mixes condition: baseline in .* and mul_tokens in"),
     ],
 )
 def test_words_of_runs_that_say_no_group_are_refused(tmp_path, words, message):
