@@ -41,6 +41,11 @@ GPT2_VOCAB_SIZE = GPT2_FIRST_FACT_ID + len(FACT_TOKENS)
 PLACEBO_TOKENS = ("<PLACEBO>", GPT2_FILLERS[0])
 
 
+def placebo_token(vocabulary: Iterable[str]) -> str | None:
+    """Return the vocabulary's token for the placebo condition, None for a vocabulary of before that condition."""
+    return next((token for token in PLACEBO_TOKENS if token in vocabulary), None)
+
+
 def is_gpt2_vocabulary(vocabulary: Mapping[str, int]) -> bool:
     """Return whether this is GPT-2's BPE, with or without our fillers and facts, and has no other token."""
     base = vocabulary.keys() - set(GPT2_FILLERS) - set(FACT_TOKENS)

@@ -6,7 +6,6 @@ product out, and so does a "3 x 4" that may be a size. Leave what is doubtful al
 """
 
 from bisect import bisect_right
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import pairwise
@@ -88,19 +87,13 @@ def inject(text: str, strict: bool = False) -> str:
     Replace only where the text says the same afterwards: `12.5*4`, `1/2*6`, `6*9%`, the wrong `6*9=55` and the size
     `5×7 feet` stay. strict: only where the correct result is present. Idempotent, linear in len(text).
     """
-    return inject_counted(text, strict)[0]
-
-
-def inject_counted(text: str, strict: bool = False) -> tuple[str, Counter[str]]:
-    """Return what `inject` returns, and how often each fact token was put in."""
-    facts = [*find_facts(text, strict)]
-    return _replace(text, facts), Counter(token for _, _, token in facts)
+    return _replace(text, find_facts(text, strict))
 
 
 def find_facts(text: str, strict: bool = False) -> Iterator[tuple[int, int, str]]:
     """Yield (start, end, token) for each fact written out in text, in order: `text[start:end]` is `a*b` or `a*b = c`.
 
-    To render a condition, write the token in place of the span, or any mark in front of it. A mark is the fact's own
+    A condition writes the token in place of the span, or a mark in front of it. A mark is the fact's own
     token or a placebo token directly in front of its span. A marked fact is not found again, and marks are not part of
     the text otherwise: every rendering of a text holds the same facts, so each rendering is idempotent.
     """

@@ -1,6 +1,7 @@
 """Make a start model for a condition: give any causal language model the vocabulary with fact tokens.
 
-Every condition gets the same vocabulary, architecture and weights from one source; only the record differs.
+Every condition gets the same vocabulary, architecture and weights from one source; only the record differs. Several
+conditions may share one start model.
 
 Example:
   uv run python scripts/prepare_base.py --source openai-community/gpt2 --condition baseline \\
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from domain_tokens.runs.command import CommandParser, run
 from domain_tokens.runs.errors import InputError
+from domain_tokens.runs.names import INITS
 from domain_tokens.runs.terminal import say
 
 ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": "gelu_new"}  # what --activation takes, and transformers' names
@@ -21,11 +23,16 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = CommandParser(__doc__)
     parser.add_path("--source", help="Hub id, model folder, .gguf file, or nanoGPT checkpoint .pt")
     parser.add_argument("--toy", action="store_true", help="a tiny model with random weights instead of a source")
-    parser.add_condition(required=True)
+    parser.add_condition(required=True, nargs="+", help="may train from this start model; it counts as the first one's")
     parser.add_path("--output-dir", required=True, help="folder to write the start model to")
     parser.add_path("--tokenizer", help="Hub id or folder to take the tokenizer from (default: the source's own)")
     parser.add_argument("--activation", choices=ACTIVATIONS, help="of a nanoGPT checkpoint (default: as its keys tell)")
-    parser.add_argument("--seed", type=int, default=42, help="weights of the toy model (default: 42)")
+    parser.add_argument(
+        "--init", choices=INITS,
+        help="rows of new tokens: mean of the pieces of a*b=c, mean of all rows, or random (default: pieces; a model "
+        "pretrained with these tokens keeps its rows)",
+    )  # fmt: skip
+    parser.add_argument("--seed", type=int, default=42, help="of the toy model and of --init random (default: 42)")
     parser.add_argument("--resume", action="store_true", help="do nothing if --output-dir holds a start model")
     parser.add_argument("--overwrite", action="store_true", help="replace the model that --output-dir holds")
     args = parser.parse(argv)
@@ -46,11 +53,16 @@ def main(argv: list[str] | None = None) -> None:
     start = {
         "stage": "prepare_base",
         "source": "toy" if args.toy else shown_source(args.source),
-        "seed": args.seed if args.toy else None,
+        "seed": args.seed if args.toy or args.init == "random" else None,
     }
+    if args.init:
+        start["init"] = args.init
     if args.activation:
         start["activation"] = ACTIVATIONS[args.activation]
-    settings = {"condition": args.condition, "lineage": [start]}
+    condition, *others = args.condition
+    settings = {"condition": condition, "lineage": [start]}
+    if others:
+        settings["may_start"] = args.condition
     output, complete = claim_folder(
         args.output_dir, RECORD_NAME, settings, overwrite=args.overwrite, resume=args.resume, holds_model=True,
         made_from=args.source,
@@ -58,7 +70,8 @@ def main(argv: list[str] | None = None) -> None:
     if complete:
         say(f"{output} is complete already")
         return
-    say(f"Preparing {'the toy model' if args.toy else args.source} for condition {args.condition}, to {output}")
+    conditions = " or ".join(args.condition)
+    say(f"Preparing {'the toy model' if args.toy else args.source} for condition {conditions}, to {output}")
     mark = output / UNFINISHED
     begin_run(mark, settings)
     try:
@@ -77,24 +90,30 @@ def make_start_model(args: argparse.Namespace, start: dict, output: Path) -> Non
     from domain_tokens.runs.names import RECORD_NAME
     from domain_tokens.runs.provenance import environment
 
+    condition = args.condition[0]
     if args.toy:
         tokenizer = toy.tokenizer()
         model = toy.model(len(tokenizer), tokenizer.eos_token_id, args.seed)
     else:
         prepare_client(say=say)
         model, tokenizer = load_source(args.source, args.tokenizer, start.get("activation"))
-    added = extend_vocabulary(model, tokenizer)
-    verify_model(model, tokenizer, args.source or output, args.condition)
+    added, begun = extend_vocabulary(model, tokenizer, args.init, args.seed)
+    start["init"] = begun or "pretrained"
+    verify_model(model, tokenizer, args.source or output, condition)
 
     where = environment("cpu")
     names = ("activation_function", "hidden_act", "hidden_activation")
     start["activation"] = next((found for name in names if (found := getattr(model.config, name, None))), None)
     start |= {"commit": where["commit"], "dirty": where["dirty"]}
-    save_model(output, model, tokenizer, args.condition, [start])
-    opened = open_model(str(output), args.condition)  # check what was written, not what is in memory
+    save_model(output, model, tokenizer, condition, [start], may_start=args.condition)
+    opened = open_model(str(output), condition)  # check what was written, not what is in memory
     size = model.num_parameters() / 1e6
     say(f"{size:.1f}M parameters, {len(tokenizer):,} tokens, {added} of them new, checked: {output}")
-    record = {"condition": args.condition} | start | {"weights": opened.weights[:12], "decoding": opened.decoding}
+    record = (
+        {"condition": " or ".join(args.condition)}
+        | start
+        | {"weights": opened.weights[:12], "decoding": opened.decoding}
+    )
     say(f"{RECORD_NAME}: " + ", ".join(f"{name} {value}" for name, value in record.items() if value is not None))
 
 

@@ -1,4 +1,4 @@
-"""Run the whole experiment: both conditions, both stages, both evaluations, the comparison and the report.
+"""Run the whole experiment: every condition through both stages, the evaluations, the comparison and the report.
 
 Without arguments the toy quickstart, which learns in minutes on two CPU cores, into outputs/toy/. Finished steps are
 left as they are and interrupted ones continued, so the same command can be given again at any time.
@@ -20,7 +20,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from domain_tokens.conditions import CONDITIONS
 from domain_tokens.runs.command import CommandParser, run
 from domain_tokens.runs.errors import InputError
 from domain_tokens.runs.names import COMPARISON, REPORT, SFT_STAGES, eval_folder, seed_folder, stage_folder
@@ -28,7 +27,13 @@ from domain_tokens.runs.terminal import say
 
 ROOT = Path(__file__).parent.parent
 TOY_CONFIG = "scripts/configs/toy.yaml"
-EVALUATION_SCRIPTS = {"eval_gsm8k": "eval/run_gsm8k.py", "eval_probes": "eval/run_arithmetic_probes.py"}
+EVALUATION_SCRIPTS = {
+    "eval_gsm8k": "eval/run_gsm8k.py",
+    "eval_steps": "eval/run_gsm8k_steps.py",
+    "eval_probes": "eval/run_arithmetic_probes.py",
+}
+# The two conditions that compare_runs.py has flags for; any others are compared pair by pair.
+PAIR = ("baseline", "mul_tokens")
 
 
 class Step(NamedTuple):
@@ -54,13 +59,14 @@ def main(argv: list[str] | None = None) -> None:
 
     if args.seeds and args.seed is not None:
         raise InputError("--seed and --seeds contradict each other; give one of them")
-    if args.seeds and len(set(args.seeds)) < len(args.seeds):
-        raise InputError(f"--seeds {' '.join(map(str, args.seeds))} names one twice; each seed counts once")
     experiment = load_config(args.config, ExperimentConfig).config
-    steps = plan(experiment, args.seed, args.seeds)
+    seeds = args.seeds or (experiment.seeds if args.seed is None else None)
+    if seeds and len(set(seeds)) < len(seeds):
+        raise InputError(f"--seeds {' '.join(map(str, seeds))} names one twice; each seed counts once")
+    steps = plan(experiment, args.seed, seeds)
     say(f"{args.config}: {len(steps)} steps, into {experiment.output_root}/")
     if not args.dry_run:
-        check_start_models(experiment.base)
+        check_start_models(experiment)
         say("Loading torch and transformers, once for all steps ...")
     started = time.perf_counter()
     for number, step in enumerate(steps, start=1):
@@ -74,15 +80,14 @@ def main(argv: list[str] | None = None) -> None:
         say(f"[{number}/{len(steps)}] done in {time.perf_counter() - step_started:.0f} s")
     if not args.dry_run:
         say(f"\nEverything in {(time.perf_counter() - started) / 60:.1f} minutes. What was written:")
-        for path in written(Path(experiment.output_root), args.seeds):
+        for path in written(experiment, seeds):
             say(f"  {path}")
 
 
-def check_start_models(base) -> None:
+def check_start_models(experiment) -> None:
     """Refuse start models that are not there and that nothing says how to make, before anything is loaded."""
-    for condition in CONDITIONS if base.source is None else ():
-        folder = getattr(base.models, condition)
-        if not Path(folder).is_dir():
+    for condition, folder in experiment.start_models.items():
+        if experiment.base.source is None and not Path(folder).is_dir():
             raise InputError(
                 f"model folder {folder} does not exist, the start model of {condition}; scripts/prepare_base.py makes "
                 "it, or name its source in base.source"
@@ -94,37 +99,62 @@ def plan(experiment, seed: int | None, seeds: list[int] | None) -> list[Step]:
     root, steps = Path(experiment.output_root), []
     roots = [seed_folder(root, each) for each in seeds or [None]]
     if experiment.base.source == "toy":
-        steps.append(Step("toy data", ["scripts/make_toy_data.py", "--output-dir", str(root / "data")]))
+        sizes = experiment.toy_data.model_dump(exclude_none=True).items()
+        rows = [word for name, count in sizes for word in (f"--{name.replace('_', '-')}", str(count))]
+        steps.append(Step("toy data", ["scripts/make_toy_data.py", "--output-dir", str(root / "data"), *rows]))
     for each, own_root in zip(seeds or [seed], roots, strict=True):
         suffix = f", seed {each}" if seeds else ""
-        for condition in CONDITIONS:
-            own = _plan_condition(experiment, own_root, condition, each)
+        models = _start_models(experiment, own_root)
+        steps += [step._replace(name=step.name + suffix) for step in _plan_start_models(experiment, models, each)]
+        for condition, model in models.items():
+            own = _plan_condition(experiment, own_root, condition, model, each)
             steps += [Step(f"{name}, {condition}{suffix}", command) for name, command in own]
-    compare = ["scripts/compare_runs.py"]
-    for condition in CONDITIONS:
-        folders = [str(eval_folder(own_root, condition)) for own_root in roots]
-        compare += [f"--{condition.replace('_', '-')}-dir", *folders]
-    steps.append(Step("comparison", [*compare, "--output-path", str(root / COMPARISON)]))
+    steps.append(Step("comparison", _comparison(root, roots, list(experiment.start_models))))
     chosen = ["--seeds", *map(str, seeds)] if seeds else []
     return [*steps, Step("report", ["scripts/make_report.py", str(root), *chosen])]
 
 
-def _plan_condition(experiment, root: Path, condition: str, seed: int | None) -> Iterator[Step]:
+def _start_models(experiment, root: Path) -> dict[str, str]:
+    """Return the start model's folder of each condition, for the run in `root`."""
+    models = experiment.start_models
+    if experiment.base.source == "toy" and root != Path(experiment.output_root):  # each seed draws its own weights
+        return {condition: str(root / Path(folder).name) for condition, folder in models.items()}
+    return models
+
+
+def _plan_start_models(experiment, models: dict[str, str], seed: int | None) -> Iterator[Step]:
+    """Yield the making of each folder, for all the conditions that start from it."""
+    base, seeded = experiment.base, [] if seed is None else ["--seed", str(seed)]
+    if base.source is None:
+        return
+    source = ["--toy", *seeded] if base.source == "toy" else ["--source", base.source]
+    init = [] if base.init is None else ["--init", base.init]
+    for folder in dict.fromkeys(models.values()):
+        own = [condition for condition, model in models.items() if model == folder]
+        command = ["scripts/prepare_base.py", *source, *init, "--condition", *own, "--output-dir", folder, "--resume"]
+        yield Step(f"start model, {', '.join(own)}", command)
+
+
+def _comparison(root: Path, roots: list[Path], conditions: list[str]) -> list[str]:
+    folders = {condition: [str(eval_folder(each, condition)) for each in roots] for condition in conditions}
+    if tuple(conditions) == PAIR:
+        groups = [word for name, own in folders.items() for word in (f"--{name.replace('_', '-')}-dir", *own)]
+    else:
+        groups = ["--runs", *(f"{name}={','.join(own)}" for name, own in folders.items()), "--all-pairs"]
+    return ["scripts/compare_runs.py", *groups, "--output-path", str(root / COMPARISON)]
+
+
+def _plan_condition(experiment, root: Path, condition: str, model: str, seed: int | None) -> Iterator[Step]:
     """Yield one condition's stages and evaluations, in folders below `root`."""
-    base, model = experiment.base, getattr(experiment.base.models, condition)
     seeded = [] if seed is None else ["--seed", str(seed)]
-    if base.source == "toy" and root != Path(experiment.output_root):  # random weights: each seed draws its own
-        model = str(root / Path(model).name)
-    if base.source is not None:
-        source = ["--toy", *seeded] if base.source == "toy" else ["--source", base.source]
-        made = ["--condition", condition, "--output-dir", model, "--resume"]
-        yield Step("start model", ["scripts/prepare_base.py", *source, *made])
     for stage in SFT_STAGES:
         folder = str(stage_folder(root, stage, condition))
         flags = ["--model-path", model, "--output-dir", folder, "--condition", condition, "--resume", *seeded]
         yield Step(stage, [f"sft/{stage}.py", *flags, *_stage_flags(getattr(experiment, stage))])
         model = folder
     for stage, script in EVALUATION_SCRIPTS.items():
+        if getattr(experiment, stage) is None:
+            continue
         # Greedy replies need no seed, and the probes must be the same for every seed of training.
         flags = ["--model-path", model, "--output-dir", str(eval_folder(root, condition)), "--resume"]
         yield Step(stage, [script, *flags, *_stage_flags(getattr(experiment, stage))])
@@ -135,12 +165,13 @@ def _stage_flags(stage) -> list[str]:
     return ["--config", stage.config, *dataset, *stage.overrides]
 
 
-def written(root: Path, seeds: list[int] | None) -> list[Path]:
+def written(experiment, seeds: list[int] | None) -> list[Path]:
     """Return the folders and files of a finished experiment."""
+    root = Path(experiment.output_root)
     folders = [
         folder
         for own_root in (seed_folder(root, seed) for seed in seeds or [None])
-        for condition in CONDITIONS
+        for condition in experiment.start_models
         for folder in (*(stage_folder(own_root, stage, condition) for stage in SFT_STAGES),
                        eval_folder(own_root, condition))
     ]  # fmt: skip

@@ -13,6 +13,7 @@ import pytest
 
 from domain_tokens.conditions import CONDITIONS
 
+PAIR = ("baseline", "mul_tokens")  # the conditions of the quickstart and of the real experiment
 SHARED = Path(__file__).parents[2] / "shared" / "data"  # real data, beside the repository on some machines only
 
 # Started in the background of a shell, the tests' own processes would ignore Ctrl-C, which some of them are to answer.

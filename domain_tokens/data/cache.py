@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
+from domain_tokens.conditions import Condition
 from domain_tokens.data.contamination import Questions
 from domain_tokens.data.conversations import Converter, without_reserved_tokens
 from domain_tokens.data.parallel import map_rows
@@ -36,13 +37,13 @@ _CHUNK = 200  # rows that a process prepares at a time
 # The code that decides what comes out.
 _PACKAGE = Path(__file__).parents[1]
 _RULES = (
-    "facts.py", "inject.py", "prompt.py", "data/contamination.py", "data/conversations.py", "data/readers.py",
-    "data/splits.py", "data/prepared.py", "data/cache.py",
+    "facts.py", "conditions.py", "inject.py", "prompt.py", "data/contamination.py", "data/conversations.py",
+    "data/readers.py", "data/splits.py", "data/prepared.py", "data/cache.py",
 )  # fmt: skip
 
 
 def prepare_training_data(
-    config: DataConfig, seed: int, convert: Converter, tokenizer, inject_facts: bool
+    config: DataConfig, seed: int, convert: Converter, tokenizer, condition: Condition
 ) -> tuple[Prepared, Prepared, dict[str, Any]]:
     """Return training and validation rows, both treated alike, and what `split_training_rows` left out.
 
@@ -55,7 +56,7 @@ def prepare_training_data(
     except InputError as error:
         raise InputError(f"data.decontaminate_against: {error}") from None
     asked = questions and questions.texts
-    folder = cache_folder() / _fingerprint(rows, config, seed, convert, tokenizer, inject_facts, asked)
+    folder = cache_folder() / _fingerprint(rows, config, seed, convert, tokenizer, condition, asked)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with wait_for_lock(f"{folder}.lock", "prepares the same rows"):
@@ -68,7 +69,7 @@ def prepare_training_data(
                 def prepared(indices: Sequence[int], name: str) -> Prepared:
                     def part(some: Sequence[int]) -> Prepared:
                         conversations = (convert(rows.read(i)) for i in some)
-                        return prepare(conversations, tokenizer, config.max_length, config.loss_on, inject_facts)
+                        return prepare(conversations, tokenizer, config.max_length, config.loss_on, condition)
 
                     return join(map_rows(part, indices, _CHUNK, f"tokenising {name} rows"))
 
@@ -94,12 +95,12 @@ def cache_folder() -> Path:
 
 
 def _fingerprint(
-    rows: Rows, config: DataConfig, seed: int, convert: Converter, tokenizer, inject_facts: bool,
+    rows: Rows, config: DataConfig, seed: int, convert: Converter, tokenizer, condition: Condition,
     questions: list[str] | None,
 ) -> str:  # fmt: skip
     """Return the sha256 of all that decides which tokens and labels come out. The place of the rows does not."""
     settings = [
-        convert.__name__, seed, inject_facts, config.max_length, config.train_samples, config.val_samples,
+        convert.__name__, seed, condition.fact, config.max_length, config.train_samples, config.val_samples,
         config.loss_on, questions,
     ]  # fmt: skip
     parts = [

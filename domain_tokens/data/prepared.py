@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from domain_tokens.inject import inject_counted
+from domain_tokens.conditions import Condition
+from domain_tokens.facts import placebo_token
 from domain_tokens.prompt import Message, encode_conversations, labels
 
 CUT_LIMIT = 0.01  # share of rows that are cut; more deserve a warning
@@ -63,12 +64,17 @@ class Prepared:
 
 
 def prepare(
-    conversations: Iterable[list[Message]], tokenizer, max_length: int, loss_on: str, inject_facts: bool
+    conversations: Iterable[list[Message]], tokenizer, max_length: int, loss_on: str, condition: Condition
 ) -> Prepared:
-    """Inject (assistant turns only), render, tokenise and label. Rows left without a trained token are dropped."""
+    """Rewrite assistant text as the condition says, render, tokenise and label.
+
+    Rows left without a trained token are dropped.
+    """
     injected: Counter[str] = Counter()
-    if inject_facts:
-        conversations = ([_injected(message, injected) for message in messages] for messages in conversations)
+    placebo = placebo_token(tokenizer.get_vocab())
+    conversations = (
+        [_rewritten(each, condition, placebo, injected) for each in messages] for messages in conversations
+    )
     encoded = encode_conversations(tokenizer, list(conversations), max_length, loss_on)
     kept = [row for row in encoded if any(row.trained[1:])]
     return Prepared(
@@ -82,10 +88,10 @@ def prepare(
     )
 
 
-def _injected(message: Message, counts: Counter[str]) -> Message:
+def _rewritten(message: Message, condition: Condition, placebo: str | None, counts: Counter[str]) -> Message:
     if message["role"] != "assistant":
         return message
-    text, found = inject_counted(message["content"])
+    text, found = condition.rewrite(message["content"], placebo)
     counts.update(found)
     return message | {"content": text}
 

@@ -186,11 +186,18 @@ def _check_index(folder: Path, shards: set[str]) -> None:
 
 
 def save_model(
-    folder: Path, model, tokenizer, condition: str, lineage: list[dict[str, Any]], weights: dict | None = None
+    folder: Path,
+    model,
+    tokenizer,
+    condition: str,
+    lineage: list[dict[str, Any]],
+    weights: dict | None = None,
+    may_start: list[str] | None = None,
 ) -> None:
     """Write weights, tokenizer with chat template, and last the record; each file appears whole or not at all.
 
-    weights: whole tensors by name, where `model` holds only a share of them.
+    weights: whole tensors by name, where `model` holds only a share of them. may_start: of a start model, the
+    conditions that may train from it.
     """
     temporary = folder / ".writing"
     model.generation_config = _plain_generation(tokenizer)
@@ -205,6 +212,8 @@ def save_model(
         kind = {"tokenizer_class": "PreTrainedTokenizerFast", "model_input_names": tokenizer.model_input_names}
         write_json(temporary / "tokenizer_config.json", read_json(temporary / "tokenizer_config.json") | kind)
         record: ModelRecord = {"condition": condition, "lineage": lineage}
+        if may_start is not None:
+            record["may_start"] = may_start
         write_json(temporary / RECORD_NAME, record)
         (folder / RECORD_NAME).unlink(missing_ok=True)
         for file in sorted(temporary.iterdir(), key=lambda file: file.name == RECORD_NAME):  # the record last
@@ -216,7 +225,7 @@ def save_model(
 
 
 def _condition(folder: Path, wanted: str | None) -> tuple[str, list[dict[str, Any]]]:
-    """Return condition and lineage out of the folder's record, or of `wanted` where it has no record."""
+    """Return condition and lineage out of the folder's record. `wanted` decides where that leaves the choice."""
     if not (folder / RECORD_NAME).is_file():
         if wanted is None:
             raise InputError(f"{folder} does not say its condition; give --condition {CONDITION_NAMES}")
@@ -228,9 +237,13 @@ def _condition(folder: Path, wanted: str | None) -> tuple[str, list[dict[str, An
     stages = [entry.get("stage") for entry in lineage if isinstance(entry, dict)] if isinstance(lineage, list) else []
     if not stages or len(stages) < len(lineage) or not all(isinstance(stage, str) for stage in stages):
         raise InputError(f"{folder / RECORD_NAME} has no lineage of stages, each with its name; make the model again")
+    may_start = record.get("may_start")
+    if isinstance(may_start, list) and wanted in may_start:
+        return wanted, lineage
     if wanted not in (None, condition):
+        article = "an" if condition[0] in "aeiou" else "a"
         raise InputError(
-            f"--condition {wanted} contradicts {folder}, which is a {condition} model; give "
-            f"--condition {condition}, or another model"
+            f"--condition {wanted} contradicts {folder}, which is {article} {condition} model; "
+            f"give --condition {condition}, or another model"
         )
     return condition, lineage

@@ -9,6 +9,7 @@ from domain_tokens import facts
 from domain_tokens.facts import FACT_TOKENS
 from domain_tokens.prompt import CHAT_TEMPLATE, prompt_text, reserved_token_finder
 from domain_tokens.runs.errors import InputError
+from domain_tokens.runs.names import INITS
 
 
 def context_length(model, tokenizer, path: str | Path) -> int:
@@ -61,11 +62,16 @@ def verify_vocabulary(tokenizer, model, path: str | Path, condition: str = "base
             )
 
 
-def extend_vocabulary(model, tokenizer) -> int:
-    """Give model and tokenizer the facts, end-of-text padding and the chat template. Return how many tokens are new.
+def extend_vocabulary(model, tokenizer, init: str | None = None, seed: int = 0) -> tuple[int, str | None]:
+    """Give model and tokenizer the facts, a placebo, end-of-text padding and the chat template.
 
-    A GPT-2 vocabulary gets the fillers too and ends at 50,349 rows; any other gets the facts at its end. The row of
-    a new fact starts as the mean of the rows of `a*b=c` in the old vocabulary, that of a filler as the mean of all.
+    Return how many tokens are new, and how their rows began; None where a pretrained model has rows for all of them,
+    which it keeps unless `init` is given. A GPT-2 vocabulary gets the fillers, the first of which is the placebo, and
+    ends at 50,349 rows; any other gets the facts and <PLACEBO> at its end.
+
+    init: "pieces", the default: the mean of the rows of `a*b=c` in the old vocabulary for a fact, the mean of all rows
+    for any other token. "mean": the mean of all rows for every new token. "random": drawn with `seed` from a normal
+    distribution with the mean and the standard deviation of each column.
     """
     old_rows = model.get_input_embeddings().num_embeddings
     if old_rows < len(tokenizer):
@@ -78,7 +84,8 @@ def extend_vocabulary(model, tokenizer) -> int:
         token: tokenizer.encode(f"{a}*{b}={a * b}", add_special_tokens=False)
         for token, (a, b) in zip(FACT_TOKENS, facts.FACTS, strict=True)
     }
-    added = [token for token in (*(facts.GPT2_FILLERS if is_gpt2 else ()), *FACT_TOKENS) if token not in known]
+    ours = (*facts.GPT2_FILLERS, *FACT_TOKENS) if is_gpt2 else (*FACT_TOKENS, facts.PLACEBO_TOKENS[0])
+    added = [token for token in ours if token not in known]
     # Ordinary added tokens, not special ones: decoding with skip_special_tokens=True must keep them.
     tokenizer.add_tokens([AddedToken(token, normalized=False, special=False) for token in added])
     tokenizer.chat_template = CHAT_TEMPLATE
@@ -87,20 +94,39 @@ def extend_vocabulary(model, tokenizer) -> int:
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
 
-    tables = _embedding_tables(model)
-    means = [table[: len(known)].mean(dim=0) for table in tables]
-    starts = [{token: table[pieces[token]].mean(dim=0) for token in FACT_TOKENS} for table in tables]
+    starts = [
+        _StartRows(table[: len(known)], pieces, init or INITS[0], seed + i)
+        for i, table in enumerate(_embedding_tables(model))
+    ]
     rows = facts.GPT2_VOCAB_SIZE if is_gpt2 else max(old_rows, len(tokenizer))
     model.resize_token_embeddings(rows, mean_resizing=False)
-    if is_gpt2 and old_rows >= facts.GPT2_VOCAB_SIZE:  # pretrained with the facts; fewer rows are the BPE and padding
-        return 0
+    # Fewer rows of a GPT-2 vocabulary are the BPE and padding; so many, pretraining with the facts.
+    is_pretrained = (is_gpt2 and old_rows >= facts.GPT2_VOCAB_SIZE) or not added
+    if is_pretrained and init is None:
+        return 0, None
     with torch.no_grad():
-        for table, mean, start in zip(_embedding_tables(model), means, starts, strict=True):
-            for token in added:
+        for table, start in zip(_embedding_tables(model), starts, strict=True):
+            for token in ours if init else added:
                 row = tokenizer.convert_tokens_to_ids(token)
-                if token in start or row >= old_rows:
-                    table[row] = start.get(token, mean)
-    return len(added)
+                if init or token in pieces or row >= old_rows:
+                    table[row] = start.of(token)
+    return len(added), init or INITS[0]
+
+
+class _StartRows:
+    """How the rows of new tokens begin in one embedding table."""
+
+    def __init__(self, old: torch.Tensor, pieces: dict[str, list[int]], init: str, seed: int):
+        """old: the rows of the old vocabulary, (tokens, width). pieces: the old tokens of each fact written out."""
+        self._mean, self._deviation = old.mean(dim=0), old.std(dim=0)
+        self._pieces = {token: old[ids].mean(dim=0) for token, ids in pieces.items()} if init == "pieces" else {}
+        self._generator = torch.Generator().manual_seed(seed) if init == "random" else None
+
+    def of(self, token: str) -> torch.Tensor:
+        """Return the row of a new token: (width,)."""
+        if self._generator is not None:
+            return self._mean + self._deviation * torch.randn(len(self._mean), generator=self._generator)
+        return self._pieces.get(token, self._mean)
 
 
 def _embedding_tables(model) -> list[torch.Tensor]:

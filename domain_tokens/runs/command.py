@@ -40,9 +40,10 @@ class CommandParser(argparse.ArgumentParser):
         """Add an argument that is a path or a Hub id; ~ is the home folder."""
         self.add_argument(name, type=user_path, **settings)
 
-    def add_condition(self, required: bool = False) -> None:
+    def add_condition(self, required: bool = False, **settings: Any) -> None:
         meaning = "how facts are written in training text" if required else "for folders that do not say"
-        self.add_argument("--condition", required=required, choices=list(CONDITIONS), help=meaning)
+        settings = {"help": meaning, "choices": list(CONDITIONS)} | settings
+        self.add_argument("--condition", required=required, **settings)
 
     def add_rerun_flags(self, resume: str, overwrite: str) -> None:
         """Add the flags that decide what happens to a run that the output folder already holds."""

@@ -12,6 +12,9 @@ RESOLVED_CONFIG = "resolved_config.yaml"
 UNFINISHED = "unfinished_run.json"  # the settings of a run that has not written its results yet
 MODEL_FILES = ("config.json", "model.safetensors", TULU_RESULTS, GSM8K_SFT_RESULTS, RECORD_NAME)
 
+# How the rows of new tokens begin in a start model; the first unless told otherwise
+INITS = ("pieces", "mean", "random")
+
 # An evaluation folder; several evaluations may share it
 GSM8K_EVAL, PROBES_EVAL, STEPS_EVAL = "gsm8k", "arithmetic", "steps"
 

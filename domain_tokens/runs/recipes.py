@@ -17,14 +17,16 @@ from pydantic import (
     ValidationInfo,
     create_model,
     field_validator,
+    model_validator,
 )
 from pydantic_core import PydanticCustomError
 
 from domain_tokens.conditions import CONDITIONS
 from domain_tokens.prompt import LOSS_ON
 from domain_tokens.runs.command import SEED_RANGE
+from domain_tokens.runs.errors import InputError
 from domain_tokens.runs.files import user_path, without_home
-from domain_tokens.runs.names import SFT_STAGES
+from domain_tokens.runs.names import INITS, SFT_STAGES
 from domain_tokens.runs.trainer_fields import checked_trainer
 
 STAGES = ("pretrained", *SFT_STAGES)
@@ -86,6 +88,8 @@ class SftConfig(Recipe):
     data: DataConfig
     # Positions, padding included, that go through at a time; null: by device.
     micro_batch_tokens: int | None = Field(None, gt=0, description="at least 1, or null")
+    # Prompts of validation rows that are asked at every validation.
+    eval_samples: int = Field(0, ge=0, le=64, description="0 to 64 prompts")
     # Fields of transformers.TrainingArguments under their own names.
     trainer: Annotated[dict[str, Any], PlainValidator(checked_trainer)] = {}
 
@@ -140,25 +144,52 @@ class StageConfig(Recipe):
     overrides: list[str] = []
 
 
-StartModels = create_model("StartModels", __base__=Recipe, **dict.fromkeys(CONDITIONS, (UserPath, ...)))
+StartModels = create_model("StartModels", __base__=Recipe, **dict.fromkeys(CONDITIONS, (UserPath | None, None)))
 
 
 class BaseConfig(Recipe):
-    """The start models of an experiment, by condition."""
+    """The start models of an experiment, by condition. Conditions may share one."""
 
     source: UserPath | None  # what missing ones are made of: "toy", or prepare_base.py's --source; null: nothing
+    init: Literal[*INITS] | None = Field(None, description=f"{', '.join(INITS)}, or null")  # prepare_base.py's --init
     models: StartModels  # folders
+
+
+class ToyData(Recipe):
+    """How many rows of the toy world to write; null: make_toy_data.py's own number."""
+
+    chats: int | None = Field(None, gt=0, description="at least 1 row, or null")
+    problems: int | None = Field(None, gt=0, description="at least 1 row, or null")
+    test_problems: int | None = Field(None, gt=0, description="at least 1 row, or null")
 
 
 class ExperimentConfig(Recipe):
     """Every condition through all stages. Folders below output_root are named as in the README."""
 
     output_root: UserPath
+    # In the order of tables, the reference first; null: those that have a start model.
+    conditions: list[Literal[*CONDITIONS]] | None = Field(None, min_length=1, description="names, or null")
+    seeds: list[Seed] | None = Field(None, min_length=1, description="a list of seeds, or null")  # --seeds in its place
     base: BaseConfig
+    toy_data: ToyData = ToyData()  # with base.source: toy
     sft_tulu: StageConfig
     sft_gsm8k: StageConfig
     eval_gsm8k: StageConfig
+    eval_steps: StageConfig | None = None  # null: not run
     eval_probes: StageConfig
+
+    @property
+    def start_models(self) -> dict[str, str]:
+        """The start model's folder of each condition that is run."""
+        models = {name: folder for name, folder in self.base.models.model_dump().items() if folder is not None}
+        return models if self.conditions is None else {name: models[name] for name in self.conditions}
+
+    @model_validator(mode="after")
+    def _check_conditions(self) -> "ExperimentConfig":
+        for name in self.conditions or ():
+            if getattr(self.base.models, name) is None:
+                raise InputError(f"base.models has no start model of {name}, which conditions names; add it")
+        return self
 
 
 class KnownModel(Recipe):

@@ -5,7 +5,7 @@ rely on; files of earlier versions may lack the others.
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Required
+from typing import Annotated, Any, NotRequired, Required
 
 from pydantic import Field
 from typing_extensions import TypedDict
@@ -43,7 +43,7 @@ class Stage(TypedDict, total=False):
     stage: Required[str]  # prepare_base, start (a model of other makers), sft_tulu or sft_gsm8k
     source: str | None  # of a start model: Hub id, path, or toy
     revision: str  # of a start model: commit on the Hub
-    init: str  # of a start model: how new embedding rows began (pieces, mean or random)
+    init: str  # of a start model: how the rows of new tokens began, pieces, mean, random or pretrained
     model_path: str  # of a trained model: the folder it was trained from
     start_weights: str  # sha256 of that folder's weights
     dataset: str
@@ -58,6 +58,7 @@ class ModelRecord(TypedDict):
     """domain_tokens.json of a model folder."""
 
     condition: str
+    may_start: NotRequired[list[str]]  # of a start model: the conditions that may train from it
     lineage: list[Stage]  # every stage the model went through, the first one first
 
 

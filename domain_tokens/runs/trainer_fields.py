@@ -32,7 +32,6 @@ OWNED_TRAINER_FIELDS = {
     "deepspeed": "accelerate launch, which has FSDP for models that need more than one GPU",
     "bf16_full_eval": "bf16, for training and validation alike",
     "fp16_full_eval": "fp16, for training and validation alike",
-    "report_to": "the stage, which writes TensorBoard logs",
     "push_to_hub": "uploading the finished model",
     "hub_token": "the environment",
 }

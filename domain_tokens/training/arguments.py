@@ -23,6 +23,7 @@ from domain_tokens.training.callbacks import TerminalCallback
 from domain_tokens.training.packing import Collator, prepare_model
 from domain_tokens.training.sharding import check_sharding, is_sharded
 from domain_tokens.training.trainer import SftTrainer
+from domain_tokens.training.watching import TENSORBOARD, ServiceCallback, services
 
 _DECIDED_BY_RECIPE = ("ACCELERATE_MIXED_PRECISION", "ACCELERATE_DYNAMO_", "ACCELERATE_GRADIENT_", "ACCELERATE_FP8_")
 _OTHER_TRAINING = ("ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_MEGATRON_LM", "ACCELERATE_USE_PARALLELISM_CONFIG")
@@ -80,6 +81,9 @@ def make_trainer(checkpoint: OpenModel, train: Prepared, val: Prepared, config: 
         trainer.remove_callback(stock)
     if trainer.is_world_process_zero():
         trainer.add_callback(TerminalCallback)
+        for service in services(config.trainer.get("report_to")):
+            if service != TENSORBOARD:  # begins with the run, which clears its folder first
+                trainer.add_callback(ServiceCallback(service, output))
     return trainer
 
 
@@ -87,6 +91,7 @@ def training_arguments(config: SftConfig, model, output: Path, has_validation: b
     """Return the recipe's `trainer` block with what the stage decides. Raises InputError for what cannot work."""
     _ignore_environment()
     wanted = copy.deepcopy(config.trainer)  # the library changes nested settings in place
+    wanted.pop("report_to", None)  # the services' callbacks are ours
     for name in _ROW_LIMITS:
         limit = wanted.pop(name, None)
         _check(name, limit, limit is None or limit >= 1, "at least 1 row at a time, or null for no limit")

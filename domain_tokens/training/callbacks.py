@@ -126,6 +126,10 @@ class NumbersCallback(TensorBoardCallback):
     def on_train_begin(self, args, state, control, **kwargs):
         pass
 
+    def add_text(self, name: str, text: str, step: int) -> None:
+        """Write Markdown beside the numbers, after the first of them."""
+        self.tb_writer.add_text(name, text, step)
+
     def on_log(self, args, state, control, **kwargs):
         """Name the folder: a full disk does not say where, and the last log comes after training."""
         try:

@@ -6,7 +6,8 @@ replaced get padded batches of rows of similar length instead.
 """
 
 import types
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -131,8 +132,22 @@ def prepare_model(model: PreTrainedModel) -> str | None:
     except (TypeError, ValueError) as error:
         model.set_attn_implementation(before)
         return f"the model's attention cannot be replaced ({error})"
-    model.forward = types.MethodType(_loss_of_packed_rows, model)
+    model.forward, model.stock_attention = types.MethodType(_loss_of_packed_rows, model), before
     return None
+
+
+@contextmanager
+def stock_model(model: PreTrainedModel) -> Iterator[None]:
+    """Let `model` take ids and return logits for a while, as before `prepare_model`."""
+    forward = model.__dict__.pop("forward", None)
+    if forward is not None:
+        model.set_attn_implementation(model.stock_attention)
+    try:
+        yield
+    finally:
+        if forward is not None:
+            model.forward = forward
+            model.set_attn_implementation(ATTENTION)
 
 
 def _loss_of_packed_rows(model: PreTrainedModel, trained, targets, num_items_in_batch, **part) -> CausalLMOutput:

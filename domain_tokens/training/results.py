@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from domain_tokens.conditions import Condition
 from domain_tokens.data.prepared import Prepared
 from domain_tokens.data.splits import contaminated_text, unusable_text
 from domain_tokens.models.device import device_name, peak_memory
@@ -18,7 +19,7 @@ from domain_tokens.runs.terminal import shown_text
 from domain_tokens.training.trainer import SftTrainer, check_finite
 
 
-def describe_rows(tokenizer, train: Prepared, val: Prepared, left_out: dict[str, Any], inject_facts: bool) -> str:
+def describe_rows(tokenizer, train: Prepared, val: Prepared, left_out: dict[str, Any], condition: Condition) -> str:
     """Return what will be trained on: counts, and the first row with its trained part between « and »."""
     lines = []
     for name, prepared in (("training", train), ("validation", val)):
@@ -28,8 +29,8 @@ def describe_rows(tokenizer, train: Prepared, val: Prepared, left_out: dict[str,
         lines.append(f"unusable rows left out: {unusable_text(left_out['unusable'])}")
     if left_out["contaminated"] is not None:
         lines.append(f"contaminated rows left out: {contaminated_text(left_out['contaminated'])}")
-    if inject_facts and not train.injected:
-        lines.append("note: no fact stands in these rows, so this stage trains both conditions alike")
+    if condition.injects and not train.injected:
+        lines.append("note: no fact stands in these rows, so this stage trains every condition alike")
     return "\n".join([*lines, "first training row, «trained part»:", _marked_text(tokenizer, train[0]), ""])
 
 

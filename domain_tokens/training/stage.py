@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from domain_tokens.conditions import CONDITIONS
+from domain_tokens.conditions import CONDITIONS, Condition
 from domain_tokens.data.cache import prepare_training_data
 from domain_tokens.data.conversations import Converter
 from domain_tokens.data.prepared import cut_warning
+from domain_tokens.facts import PLACEBO_TOKENS, placebo_token
 from domain_tokens.hub.client import prepare_client
 from domain_tokens.models.folder import OpenModel, open_model, save_model, weights_digest
 from domain_tokens.runs import processes
@@ -30,6 +31,7 @@ from domain_tokens.training.results import describe_rows, lineage_entry, trainin
 from domain_tokens.training.resume import last_checkpoint
 from domain_tokens.training.sharding import whole_weights
 from domain_tokens.training.trainer import SftTrainer
+from domain_tokens.training.watching import TENSORBOARD, SamplesCallback, sample_prompts, services
 
 
 def run_stage(stage: str, results_name: str, convert: Converter, args, say: Callable[[str], None]) -> None:
@@ -41,11 +43,11 @@ def run_stage(stage: str, results_name: str, convert: Converter, args, say: Call
     flags = {"seed": args.seed, "data.dataset": args.dataset_path, "data.train_samples": args.max_train_samples}
     loaded = load_config(args.config, SftConfig, args.overrides, flags)
     config: SftConfig = loaded.config
-    inject_facts = decide_injection(args.condition, args.inject_mul_tokens)
+    condition = decide_injection(CONDITIONS[args.condition], args.inject_mul_tokens)
     identity = {  # what makes two runs the same run, under its names in the results file
         "condition": args.condition,
         "start_weights": weights_digest(Path(args.model_path)),
-        "inject_mul_tokens": inject_facts,
+        "inject_mul_tokens": condition.injects,
         "config": loaded.as_dict(),
     }
     output, is_complete = claim_folder(
@@ -60,9 +62,14 @@ def run_stage(stage: str, results_name: str, convert: Converter, args, say: Call
     say(loaded.as_yaml())
 
     checkpoint = open_model(args.model_path, args.condition)
+    if condition.needs_placebo and placebo_token(checkpoint.tokenizer.get_vocab()) is None:
+        raise InputError(
+            f"{args.model_path}: its vocabulary has no {' or '.join(PLACEBO_TOKENS)}, which {condition.name} writes; "
+            "make its start model again with scripts/prepare_base.py"
+        )
     prepare_client(say)
-    train, val, left_out = prepare_training_data(config.data, config.seed, convert, checkpoint.tokenizer, inject_facts)
-    say(describe_rows(checkpoint.tokenizer, train, val, left_out, inject_facts))
+    train, val, left_out = prepare_training_data(config.data, config.seed, convert, checkpoint.tokenizer, condition)
+    say(describe_rows(checkpoint.tokenizer, train, val, left_out, condition))
     if warning := cut_warning(train, config.data.max_length, checkpoint.context):
         say(warning)
 
@@ -71,21 +78,22 @@ def run_stage(stage: str, results_name: str, convert: Converter, args, say: Call
         say(f"note: rows are padded, not packed, which is slower: {trainer.padding_reason}\n")
     digests = {"train": train.digest(), "val": val.digest() if len(val) else None}
     begin_run(trainer, output, identity | {"rows": {"digests": digests}}, args.resume)
+    watch(trainer, checkpoint, config, output)
     train_model(trainer, output, args.resume)
-    results = training_results(trainer, checkpoint, stage, loaded, inject_facts, left_out | {"digests": digests})
+    results = training_results(trainer, checkpoint, stage, loaded, condition.injects, left_out | {"digests": digests})
     save_run(trainer, checkpoint, output, results_name, results, loaded)
     say(training_summary(results))
 
 
-def decide_injection(condition: str, flag: bool | None) -> bool:
-    """Let the condition decide. flag: True for --inject-mul-tokens, False for --no-inject-mul-tokens, None for neither.
+def decide_injection(condition: Condition, flag: bool | None) -> Condition:
+    """Return the condition, or its ablation. flag: True for --inject-mul-tokens, False for --no-…, None for neither.
 
     Raises InputError for a flag that contradicts the condition.
     """
-    if flag and not CONDITIONS[condition].injects:
+    if flag and not condition.injects:
         others = " or ".join(name for name, each in CONDITIONS.items() if each.injects)
-        raise InputError(f"--inject-mul-tokens contradicts --condition {condition}; leave it out or use {others}")
-    return CONDITIONS[condition].injects and flag is not False
+        raise InputError(f"--inject-mul-tokens contradicts --condition {condition.name}; leave it out or use {others}")
+    return condition.without_injection() if flag is False else condition
 
 
 def check_saved_weights(output: Path, results_name: str) -> None:
@@ -117,9 +125,22 @@ def begin_run(trainer: SftTrainer, output: Path, identity: dict[str, Any], resum
             _clear_run(output)
             write_json(unfinished, identity)
             lock_run(unfinished)
-        trainer.add_callback(NumbersCallback(output / "runs"))
     find_everywhere(unfinished)
     run_has_begun()
+
+
+def watch(trainer: SftTrainer, checkpoint: OpenModel, config: SftConfig, output: Path) -> None:
+    """Let the main process write TensorBoard's files and ask a few prompts at every validation."""
+    if not trainer.is_world_process_zero():
+        return
+    numbers = None
+    if TENSORBOARD in services(config.trainer.get("report_to")):
+        numbers = NumbersCallback(output / "runs")
+        trainer.add_callback(numbers)
+    if trainer.eval_dataset is None or trainer.is_fsdp_enabled:  # a sharded model needs all processes for a reply
+        return
+    if prompts := sample_prompts(checkpoint, trainer.eval_dataset, config.eval_samples):
+        trainer.add_callback(SamplesCallback(checkpoint, prompts, numbers))
 
 
 def _clear_run(output: Path) -> None:

@@ -70,10 +70,10 @@ def test_operations_are_counted_as_they_are_needed(toy_base, toy_tokenizer):
     from domain_tokens.data.prepared import Prepared
     from domain_tokens.models.folder import open_model
 
-    model = open_model(str(toy_base["baseline"]), None).model  # 4 layers, 128 wide, 745 tokens
+    model = open_model(str(toy_base["baseline"]), None).model  # 4 layers, 128 wide, 746 tokens
     trained = np.array([False, False, True, False, True])
     rows = Prepared(np.zeros(5, np.int32), trained, np.array([0, 3, 5]), 0, 0, None)
     # a layer: attention 128 to 384 and 128 to 128, feed-forward 128 to 512 and back, biases, two norms
     layer = 128 * 384 + 384 + 128 * 128 + 128 + 2 * 128 * 512 + 512 + 128 + 4 * 128
-    body, head, attention = 4 * layer + 2 * 128, 745 * 128, 4 * 128 * (3 * 3 + 2 * 2)
+    body, head, attention = 4 * layer + 2 * 128, 746 * 128, 4 * 128 * (3 * 3 + 2 * 2)
     assert benchmark.training_flops(model, rows) == 6 * (body * 5 + head * 2 + attention)

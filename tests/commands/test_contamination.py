@@ -11,6 +11,7 @@ import sft_gsm8k
 import sft_tulu
 from conftest import SHARED, write_jsonl
 
+from domain_tokens.conditions import CONDITIONS
 from domain_tokens.data.cache import _RULES, cache_folder, prepare_training_data
 from domain_tokens.data.contamination import NGRAM, Questions, words, words_and_numbers
 from domain_tokens.data.conversations import tulu_conversation
@@ -329,7 +330,7 @@ def test_rows_are_prepared_again_for_other_questions_or_another_rule(
             val_samples=0,
             decontaminate_against=against,
         )
-        _, _, left_out = prepare_training_data(config, 1, tulu_conversation, toy_tokenizer, inject_facts=False)
+        _, _, left_out = prepare_training_data(config, 1, tulu_conversation, toy_tokenizer, CONDITIONS["baseline"])
         return left_out["contaminated"] and left_out["contaminated"]["rows"]
 
     def entries():

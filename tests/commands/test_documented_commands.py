@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from command_server import fast_uv
-from conftest import CONDITIONS, read_jsonl
+from conftest import PAIR, read_jsonl
 from documents import documented_commands
 from huggingface_hub import ModelCard
 from loopback_hub import LoopbackHub, gsm8k_dataset, tulu_dataset
@@ -32,7 +32,7 @@ REPOS = {
 }
 START, TRAIN, ASK = (
     "scripts/load_from_hf.py --models pretrained",
-    r"sft/|eval/|scripts/c|scripts/make_report.py outputs$",
+    r"sft/|eval/|scripts/c|scripts/make_(word|report.py outputs$)",
     "sample/",
 )
 
@@ -68,7 +68,7 @@ def world(toy_base, toy_data, tmp_path_factory):
     gsm8k = {name: read_jsonl(toy_data / f"gsm8k/{name}.jsonl") for name in ("train", "test")}
     with LoopbackHub() as hub:
         hub.add_user(TOKEN, "OWNER", organizations=[OWNER])
-        for name, condition in zip(REPOS, CONDITIONS, strict=False):
+        for name, condition in zip(REPOS, PAIR, strict=False):
             files = {path.name: path.read_bytes() for path in toy_base[condition].iterdir()}
             hub.add_repo(f"{OWNER}/{REPOS[name]}", files)
         rows = read_jsonl(toy_data / "tulu/train.jsonl")
@@ -96,7 +96,7 @@ def test_the_readme_has_every_command_of_the_contract():
 
 def test_training_and_evaluation_used_the_datasets_by_their_ids(world):
     _, machine, _, _ = world
-    for condition in CONDITIONS:
+    for condition in PAIR:
         tulu = json.loads((machine.folder / f"outputs/sft_tulu_{condition}/tulu_sft_results.json").read_text())
         gsm8k = json.loads((machine.folder / f"outputs/sft_gsm8k_{condition}/sft_results.json").read_text())
         assert (tulu["dataset"], tulu["total_train_samples"]) == ("allenai/tulu-3-sft-mixture", 240)

@@ -112,7 +112,7 @@ def test_a_nanogpt_checkpoint_keeps_its_logits(tmp_path, bias, prefix, approxima
 
 
 def test_an_activation_that_nothing_tells_is_asked_for(tmp_path, toy_tokenizer):
-    original = random_nanogpt(vocab_size=745, approximate="tanh")
+    original = random_nanogpt(vocab_size=746, approximate="tanh")
     path = save_nanogpt(original, tmp_path / "ckpt.pt", keys=("model_args", "config"))
     toy_tokenizer.save_pretrained(tmp_path / "tokenizer")
     arguments = f"--source {path} --tokenizer {tmp_path / 'tokenizer'} --condition baseline".split()
@@ -212,6 +212,18 @@ def test_a_nanogpt_pretrained_with_the_facts_keeps_their_rows(tmp_path, gpt2_tok
     before = model.transformer.wte.weight.detach().clone()
     extend_vocabulary(model, gpt2_tokenizer)
     assert torch.equal(model.transformer.wte.weight, before[:50349])
+
+
+def test_a_pretrained_model_gets_new_rows_only_when_told_to(tmp_path, gpt2_tokenizer):
+    model = load_nanogpt(save_nanogpt(NanoGPT(vocab_size=50432), tmp_path / "ckpt.pt"))
+    before = model.transformer.wte.weight.detach().clone()
+    ids = gpt2_tokenizer.encode("6*9=54", add_special_tokens=False)
+    assert extend_vocabulary(model, gpt2_tokenizer, "pieces") == (92, "pieces")
+    rows = model.transformer.wte.weight
+    fact, filler = (gpt2_tokenizer.convert_tokens_to_ids(token) for token in ("<MUL_6_9_54>", "<|padding_0|>"))
+    assert torch.allclose(rows[fact], before[ids].mean(dim=0), atol=1e-7)
+    assert torch.allclose(rows[filler], before[:50257].mean(dim=0), atol=1e-7)
+    assert torch.equal(rows[:50257], before[:50257])
 
 
 def llama(vocab_size: int, tied: bool) -> LlamaForCausalLM:
@@ -348,7 +360,7 @@ def test_a_nanogpt_of_other_sizes_than_it_says_is_refused(tmp_path):
 
 def test_a_model_that_sees_later_tokens_is_refused_and_one_without_keys_and_values_is_not(tmp_path, toy_tokenizer):
     torch.manual_seed(0)
-    sizes = {"vocab_size": 745, "hidden_size": 32, "num_hidden_layers": 2, "pad_token_id": 0}
+    sizes = {"vocab_size": 746, "hidden_size": 32, "num_hidden_layers": 2, "pad_token_id": 0}
     heads = {"num_attention_heads": 4, "intermediate_size": 64, "max_position_embeddings": 64}
     models = {
         "roberta": RobertaForCausalLM(RobertaConfig(**sizes, **heads)),
@@ -416,11 +428,41 @@ def test_only_one_process_writes_a_start_model(tmp_path):
     assert not mark.exists()
 
 
+def rows_of(folder, *tokens: str) -> torch.Tensor:
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    return model.get_input_embeddings().weight.detach()[tokenizer.convert_tokens_to_ids(list(tokens))]
+
+
+def test_new_rows_begin_as_the_flag_says_and_the_record_too(tmp_path):
+    for init in ("pieces", "mean", "random"):
+        prepare_base.main(f"--toy --init {init} --condition placebo --output-dir {tmp_path / init}".split())
+        record = json.loads((tmp_path / init / "domain_tokens.json").read_text())
+        assert record["lineage"][0]["init"] == init
+        assert record["may_start"] == ["placebo"]
+    placebo, six, seven = rows_of(tmp_path / "mean", "<PLACEBO>", "<MUL_6_9_54>", "<MUL_7_8_56>")
+    assert torch.equal(placebo, six) and torch.equal(six, seven)
+    drawn = rows_of(tmp_path / "random", "<PLACEBO>", *FACT_TOKENS)
+    assert len({tuple(row.tolist()) for row in drawn}) == 46
+    assert abs(drawn.std() / rows_of(tmp_path / "random", *"abcdefghij").std() - 1) < 0.2  # as wide as letters' rows
+    assert torch.equal(rows_of(tmp_path / "pieces", "<PLACEBO>")[0], placebo)
+    assert not torch.equal(rows_of(tmp_path / "pieces", "<MUL_6_9_54>")[0], six)
+
+
+def test_several_conditions_may_share_a_start_model_and_no_other_may_use_it(tmp_path):
+    prepare_base.main(f"--toy --condition annotated placebo --output-dir {tmp_path / 'both'}".split())
+    folder = str(tmp_path / "both")
+    assert [open_model(folder, wanted).condition for wanted in (None, "annotated", "placebo")] == [
+        "annotated", "annotated", "placebo",
+    ]  # fmt: skip
+    with pytest.raises(InputError, match="--condition baseline contradicts .*, which is an? annotated model"):
+        open_model(folder, "baseline")
+
+
 def test_the_record_is_printed(tmp_path, capsys):
     prepare_base.main(f"--toy --seed 7 --condition baseline --output-dir {tmp_path / 'out'}".split())
     shown = capsys.readouterr().out.splitlines()[-1]
     assert shown.startswith(
-        "domain_tokens.json: condition baseline, stage prepare_base, source toy, seed 7, activation gelu_new, "
+        "domain_tokens.json: condition baseline, stage prepare_base, source toy, seed 7, init pieces, "
     )
     assert shown.endswith(", decoding batched")
 
@@ -428,7 +470,7 @@ def test_the_record_is_printed(tmp_path, capsys):
 def test_a_gpt2_says_its_context_by_the_name_that_converters_ask_for(toy_base):
     # what convert_hf_to_gguf.py of llama.cpp reads of a GPT2LMHeadModel
     config = json.loads((toy_base["baseline"] / "config.json").read_text())
-    wanted = {"n_ctx": 1024, "n_layer": 4, "n_embd": 128, "n_head": 4, "vocab_size": 745, "layer_norm_epsilon": 1e-5}
+    wanted = {"n_ctx": 1024, "n_layer": 4, "n_embd": 128, "n_head": 4, "vocab_size": 746, "layer_norm_epsilon": 1e-5}
     assert {name: config.get(name) for name in wanted} == wanted
     assert config["architectures"] == ["GPT2LMHeadModel"]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import run_gsm8k
 import sample_sft
-from conftest import CONDITIONS, Terminal, read_jsonl
+from conftest import PAIR, Terminal, read_jsonl
 from documents import documentation
 from lm_harness import FLEXIBLE, STRICT, gsm8k_task, needs_harness
 
@@ -57,7 +57,7 @@ def test_it_ends_in_time_and_prints_no_warning(quickstart):
     assert not re.search(r"warning|deprecat", shown.stdout, re.IGNORECASE)
 
 
-@pytest.mark.parametrize("condition", CONDITIONS)
+@pytest.mark.parametrize("condition", PAIR)
 def test_it_learns(quickstart, condition):
     root, _, _ = quickstart
     gsm8k, probes = results(root, condition, "gsm8k"), results(root, condition, "arithmetic")
@@ -94,7 +94,7 @@ def test_given_again_it_skips_what_is_complete(quickstart):
     assert (root / "eval_baseline/arithmetic_results.json").exists()
 
 
-@pytest.mark.parametrize("condition", CONDITIONS)
+@pytest.mark.parametrize("condition", PAIR)
 def test_batched_replies_equal_one_by_one_replies(quickstart, condition):
     root, _, _ = quickstart
     checkpoint = open_model(str(root / f"sft_gsm8k_{condition}"), None)
@@ -124,7 +124,7 @@ def test_its_models_answer_as_the_readme_shows(quickstart, monkeypatch):
     assert terminal.getvalue().replace(str(root), "outputs/toy") == shown
 
 
-@pytest.mark.parametrize("condition", CONDITIONS)
+@pytest.mark.parametrize("condition", PAIR)
 @pytest.mark.parametrize("stage", ["sft_tulu", "sft_gsm8k"])
 def test_every_model_knows_seven_times_eight(quickstart, stage, condition, capsys):
     root, _, _ = quickstart
@@ -134,7 +134,7 @@ def test_every_model_knows_seven_times_eight(quickstart, stage, condition, capsy
     assert ("<MUL_7_8_56>" in reply) == (condition == "mul_tokens")
 
 
-@pytest.mark.parametrize("condition", CONDITIONS)
+@pytest.mark.parametrize("condition", PAIR)
 def test_everybody_elses_pipeline_gives_the_stored_replies(quickstart, condition):
     from transformers import pipeline
 

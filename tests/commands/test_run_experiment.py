@@ -9,7 +9,7 @@ import make_report
 import pytest
 import run_experiment
 import show_progress
-from conftest import CONDITIONS
+from conftest import PAIR
 
 from domain_tokens.runs.errors import InputError
 
@@ -41,7 +41,7 @@ def test_every_seed_has_its_own_folders_and_weights(experiment):
     assert shown.returncode == 0, shown.stderr[-3000:]
     weights = set()
     for seed in (0, 1):
-        for condition in CONDITIONS:
+        for condition in PAIR:
             for stage, name in (("sft_tulu", "tulu_sft_results"), ("sft_gsm8k", "sft_results")):
                 results = json.loads((root / f"seed_{seed}/{stage}_{condition}/{name}.json").read_text())
                 assert results["seed"] == seed

@@ -6,6 +6,7 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pexpect
@@ -17,6 +18,9 @@ import torch
 import yaml
 from conftest import CONDITIONS, write_jsonl
 from interruptions import mark_as_interrupted
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from transformers import TrainerCallback
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
 from domain_tokens.facts import FACT_TOKENS
 from domain_tokens.models.folder import open_model
@@ -66,7 +70,7 @@ def test_a_stage_trains_on_assistant_text_and_end_of_text_and_on_nothing_else(
     stage, condition, toy_base, toy_data, toy_tokenizer, tmp_path, trainers
 ):
     STAGES[stage][0].main(command(stage, toy_base[condition], toy_data, tmp_path / "out", condition))
-    end, facts = toy_tokenizer.eos_token_id, toy_tokenizer.convert_tokens_to_ids(list(FACT_TOKENS))
+    end, facts = toy_tokenizer.eos_token_id, toy_tokenizer.convert_tokens_to_ids([*FACT_TOKENS, "<PLACEBO>"])
     rows = fact_count = 0
     for ids, labels in trained_rows(trainers[0]):
         assert labels[-1] == end, "end-of-text has no loss"  # pad and end-of-text share an id here
@@ -499,7 +503,10 @@ def test_another_models_folder_is_not_written_to(toy_base, toy_data, tmp_path):
         (["learning_rate=-1"], "trainer: .*learning rate"),
         (["num_train_epochs=0", "max_steps=-1"], "num_train_epochs is 0"),
         (["lr_scheduler_kwargs={a: 1}"], "trainer: "),
-        (["report_to=wandb"], "decided by the stage, which writes TensorBoard"),
+        (["report_to=wandb"], "trainer.report_to is wandb, which is not installed; uv pip install wandb"),
+        (["report_to=[none, wandbb]"], "trainer.report_to is wandbb, which is no service .did you mean wandb"),
+        (["report_to=5"], "trainer.report_to is 5, expected a service's name or a list of names"),
+        (["eval_samples=-1"], "eval_samples is -1, expected 0 to 64 prompts"),
         (["neftune_noise_alpha=-5"], r"trainer.neftune_noise_alpha is -5\.?0?, expected more than 0, or null"),
         (["neftune_noise_alpha=.nan"], "trainer.neftune_noise_alpha is nan, expected a finite number"),
         (
@@ -523,6 +530,42 @@ def test_wrong_usage_is_refused_before_anything_is_written(toy_base, toy_data, t
     with pytest.raises(InputError, match=message):
         sft_gsm8k.main(arguments)
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+
+
+def test_sample_prompts_are_asked_at_every_validation_and_change_nothing(toy_base, toy_data, tmp_path, capsys):
+    for count in (0, 2):
+        arguments = command("sft_gsm8k", toy_base["annotated"], toy_data, tmp_path / str(count), "annotated")
+        sft_gsm8k.main([*arguments, f"eval_samples={count}", "eval_strategy=steps", "eval_steps=1"])
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("0", "2")]
+    assert weights[0] == weights[1]
+    assert capsys.readouterr().out.count("\n  User: ") == 2  # the first prompt, at two validations
+    logged = EventAccumulator(str(tmp_path / "2/runs")).Reload()
+    assert logged.Tags()["tensors"] == ["sample 1/text_summary", "sample 2/text_summary"]
+    texts = [event.tensor_proto.string_val[0].decode() for event in logged.Tensors("sample 2/text_summary")]
+    assert len(texts) == 2
+    assert all(re.match(r"User: .*\nAssistant: \*\*", text) for text in texts)
+
+
+class Service(TrainerCallback):
+    """Stands for a service's callback of transformers, and keeps what it was told."""
+
+    told: ClassVar[list] = []
+
+    def on_train_begin(self, args, state, control, model=None, **kwargs):
+        self.told.append(json.dumps([args.to_dict(), str(model), str(kwargs)]))
+
+    def on_log(self, args, state, control, model=None, logs=None, **kwargs):
+        self.told.append(json.dumps([args.to_dict(), logs]))
+
+
+def test_a_service_is_told_losses_and_no_path(toy_base, toy_data, tmp_path, monkeypatch):
+    monkeypatch.setitem(INTEGRATION_TO_CALLBACK, "wandb", Service)
+    arguments = command("sft_gsm8k", toy_base["baseline"], toy_data, tmp_path / "my_run", "baseline")
+    sft_gsm8k.main([*arguments, "report_to=wandb"])
+    assert '"run_name": "my_run"' in Service.told[0]
+    assert any('"loss": ' in told for told in Service.told[1:])
+    assert not any(str(tmp_path) in told for told in Service.told)
+    assert not (tmp_path / "my_run/runs").exists(), "TensorBoard was not asked for"
 
 
 def test_rows_longer_than_the_model_can_see_are_refused(toy_base, tmp_path):

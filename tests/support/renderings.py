@@ -1,23 +1,24 @@
-"""A text as the conditions other than baseline train it, made of the facts that `find_facts` finds."""
+"""A text as the conditions other than baseline train it, with all of its facts rewritten or some of them."""
 
 from collections.abc import Callable
 
+from domain_tokens.conditions import CONDITIONS
+from domain_tokens.facts import GPT2_FILLERS
 from domain_tokens.inject import find_facts
 
-RENDERINGS = {
-    "mul_tokens": lambda token, written: token,
-    "annotated": lambda token, written: token + written,
-    "placebo": lambda token, written: "<PLACEBO>" + written,
-    "placebo in GPT-2's vocabulary": lambda token, written: "<|padding_0|>" + written,
-}
+RENDERINGS = {name: (each, "<PLACEBO>") for name, each in CONDITIONS.items() if each.injects}
+RENDERINGS["placebo in GPT-2's vocabulary"] = (CONDITIONS["placebo"], GPT2_FILLERS[0])
 
 
-def render(text: str, condition: str, chooses: Callable[[], bool] = lambda: True) -> str:
-    """Render the facts of text, or those that `chooses` says yes to when asked for each in turn."""
+def render(text: str, condition: str, chooses: Callable[[], bool] | None = None) -> str:
+    """Rewrite the facts of text, or those that `chooses` says yes to when asked for each in turn."""
+    rendering, placebo = RENDERINGS[condition]
+    if chooses is None:
+        return rendering.rewrite(text, placebo)[0]
     parts, copied = [], 0
-    for start, end, token in find_facts(text):
+    for start, end, _ in find_facts(text):
         if not chooses():
             continue
-        parts += text[copied:start], RENDERINGS[condition](token, text[start:end])
+        parts += text[copied:start], rendering.rewrite(text[start:end], placebo)[0]
         copied = end
     return "".join(parts) + text[copied:]

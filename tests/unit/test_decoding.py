@@ -11,7 +11,7 @@ from domain_tokens.runs.errors import InputError
 
 # Small values for all the names that configs have for their sizes; each architecture takes those it knows.
 SIZES = {
-    "vocab_size": 745, "hidden_size": 32, "n_embd": 32, "d_model": 32, "num_hidden_layers": 2, "n_layer": 2,
+    "vocab_size": 746, "hidden_size": 32, "n_embd": 32, "d_model": 32, "num_hidden_layers": 2, "n_layer": 2,
     "num_layers": 2, "num_attention_heads": 4, "n_head": 4, "num_heads": 4, "num_key_value_heads": 2, "head_dim": 8,
     "intermediate_size": 64, "ffn_dim": 64, "moe_intermediate_size": 16, "max_position_embeddings": 64,
     "n_positions": 64, "num_experts": 4, "num_local_experts": 4, "n_routed_experts": 4, "num_experts_per_tok": 2,
@@ -130,12 +130,12 @@ def test_an_architecture_that_sees_later_tokens_is_refused_by_name(toy_tokenizer
 
 
 def test_a_norm_that_divides_by_nan_is_refused(toy_tokenizer):
-    model = GPT2LMHeadModel(GPT2Config(vocab_size=745, n_embd=8, n_layer=1, n_head=2, layer_norm_epsilon=float("nan")))
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=746, n_embd=8, n_layer=1, n_head=2, layer_norm_epsilon=float("nan")))
     with pytest.raises(InputError, match="x computes logits that are no finite numbers; check its config"):
         find_decoding(model, toy_tokenizer, "x")
 
 
 def test_a_model_that_cannot_read_a_text_is_refused_with_the_reason(toy_tokenizer):
-    model = GPT2LMHeadModel(GPT2Config(vocab_size=745, n_positions=4, n_embd=8, n_layer=1, n_head=2))
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=746, n_positions=4, n_embd=8, n_layer=1, n_head=2))
     with pytest.raises(InputError, match="x cannot compute a text's logits"):
         find_decoding(model, toy_tokenizer, "x")

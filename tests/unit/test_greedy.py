@@ -17,16 +17,16 @@ from domain_tokens.evaluation.greedy import decode_greedy, fitting_batch_size
 from domain_tokens.evaluation.grouped import ATTENTION
 from domain_tokens.models.folder import OpenModel, open_model
 
-SMALL = {"vocab_size": 745, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+SMALL = {"vocab_size": 746, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
 GROUPED = {"num_key_value_heads": 2, "intermediate_size": 64}
 MODELS = {
     "gpt2": None,  # the toy one
     "llama": lambda: LlamaForCausalLM(LlamaConfig(**SMALL, **GROUPED)),
     "gemma": lambda: Gemma2ForCausalLM(Gemma2Config(**SMALL, **GROUPED, head_dim=8, sliding_window=6)),
     "gpt-neo": lambda: GPTNeoForCausalLM(
-        GPTNeoConfig(vocab_size=745, hidden_size=32, num_layers=2, num_heads=4, attention_types=[[["global"], 2]])
+        GPTNeoConfig(vocab_size=746, hidden_size=32, num_layers=2, num_heads=4, attention_types=[[["global"], 2]])
     ),
-    "bloom": lambda: BloomForCausalLM(BloomConfig(vocab_size=745, hidden_size=32, n_layer=2, n_head=4)),
+    "bloom": lambda: BloomForCausalLM(BloomConfig(vocab_size=746, hidden_size=32, n_layer=2, n_head=4)),
 }
 
 

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from renderings import RENDERINGS, render
 
 from domain_tokens import expand, inject
+from domain_tokens.conditions import CONDITIONS
 from domain_tokens.facts import FACT_TOKENS
-from domain_tokens.inject import evaluate_facts, find_facts, inject_counted
+from domain_tokens.inject import evaluate_facts, find_facts
 
 
 @pytest.mark.parametrize(
@@ -122,7 +123,7 @@ def test_strict_injects_only_where_the_correct_result_is_present():
 
 
 def test_counts_say_how_often_each_fact_was_put_in():
-    text, counts = inject_counted("6*9=54, 9*6 and 2*2")
+    text, counts = CONDITIONS["mul_tokens"].rewrite("6*9=54, 9*6 and 2*2", "<PLACEBO>")
     assert text == "<MUL_6_9_54>, <MUL_6_9_54> and <MUL_2_2_4>"
     assert counts == {"<MUL_6_9_54>": 2, "<MUL_2_2_4>": 1}
 

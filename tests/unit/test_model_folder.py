@@ -119,11 +119,11 @@ def test_a_tokenizer_with_rules_that_end_is_taken(folder):
 
 def test_too_few_embedding_rows_are_refused(folder):
     weights = load_file(folder / "model.safetensors")
-    weights["transformer.wte.weight"] = weights["transformer.wte.weight"][:740].clone()
+    weights["transformer.wte.weight"] = weights["transformer.wte.weight"][:741].clone()
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
     config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"vocab_size": 740}))
-    with pytest.raises(InputError, match=r"740 embedding rows for 745 tokens; .*prepare_base\.py"):
+    (folder / "config.json").write_text(json.dumps(config | {"vocab_size": 741}))
+    with pytest.raises(InputError, match=r"741 embedding rows for 746 tokens; .*prepare_base\.py"):
         open_model(str(folder), None)
 
 

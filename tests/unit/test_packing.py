@@ -26,7 +26,7 @@ from domain_tokens.prompt import IGNORED_LABEL
 from domain_tokens.training.packing import Collator, prepare_model
 
 LENGTHS = [3, 40, 7, 40, 12, 25, 2, 18]
-SMALL = {"vocab_size": 745, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+SMALL = {"vocab_size": 746, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
 
 
 @pytest.fixture
@@ -54,13 +54,13 @@ def llama():
 def bloom():
     """Return a model whose attention is written into its own module."""
     torch.manual_seed(0)
-    return BloomForCausalLM(BloomConfig(vocab_size=745, hidden_size=32, n_layer=2, n_head=4)).eval()
+    return BloomForCausalLM(BloomConfig(vocab_size=746, hidden_size=32, n_layer=2, n_head=4)).eval()
 
 
 def gpt_neo():
     """Return a model that refuses another attention with a warning only."""
     torch.manual_seed(0)
-    sizes = {"vocab_size": 745, "hidden_size": 32, "num_layers": 2, "num_heads": 4}
+    sizes = {"vocab_size": 746, "hidden_size": 32, "num_layers": 2, "num_heads": 4}
     return GPTNeoForCausalLM(GPTNeoConfig(**sizes, attention_types=[[["global"], 2]])).eval()
 
 
