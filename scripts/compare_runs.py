@@ -1,71 +1,201 @@
-"""Compare the two conditions' evaluations question by question, and say whether the difference means anything.
+"""Compare evaluations question by question, and say whether the difference means anything.
 
-Several folders of each condition are several seeds, in the same order on both sides.
+Two conditions, each with one folder for every seed, or any groups by labels of your own. Seeds stand in the same order
+in all groups.
 
 Example:
   uv run python scripts/compare_runs.py --baseline-dir outputs/eval_baseline \\
       --mul-tokens-dir outputs/eval_mul_tokens --output-path outputs/comparison.json
+  uv run python scripts/compare_runs.py --runs "with facts=outputs/a,outputs/b" "without=outputs/c,outputs/d" \\
+      --reference without --output-path outputs/ablation.json
 """
 
 import argparse
+import itertools
+import re
+import textwrap
 from pathlib import Path
 
-from domain_tokens.comparison.formats import measure_table, percent
-from domain_tokens.conditions import CONDITIONS
+from domain_tokens.comparison.formats import (
+    BITS_NOTE,
+    STEPS_NOTE,
+    contrast_name,
+    contrast_rows,
+    differences_in_words,
+    group_rows,
+    is_bits,
+    measure_table,
+    percent,
+)
 from domain_tokens.runs.command import CommandParser, run
+from domain_tokens.runs.errors import InputError, nearest
+from domain_tokens.runs.files import user_path
 from domain_tokens.runs.terminal import aligned, say
+
+WIDTH = 100  # of the lines between tables
+# The flags of the two conditions, which runs of the whole experiment are compared with.
+CONDITION_FLAGS = {"baseline": "--baseline-dir", "mul_tokens": "--mul-tokens-dir"}
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = CommandParser(__doc__)
-    for condition in CONDITIONS:
-        flag, meaning = (
-            condition.replace("_", "-"),
-            f"evaluation folder of the {condition} model; of each seed, in order",
-        )
-        parser.add_path(f"--{flag}-dir", nargs="+", required=True, metavar="DIR", help=meaning)
+    for condition, flag in CONDITION_FLAGS.items():
+        meaning = f"evaluation folder of the {condition} model; of each seed, in order"
+        parser.add_path(flag, nargs="+", metavar="DIR", help=meaning)
+    meaning = "two groups or more: a label, and the evaluation folder of each seed"
+    parser.add_argument("--runs", nargs="+", metavar="LABEL=DIR[,DIR…]", help=meaning)
+    parser.add_argument("--reference", metavar="LABEL", help="compare every other group with it (default: the first)")
+    parser.add_argument("--all-pairs", action="store_true", help="compare every group with every other")
     parser.add_output_path("JSON file to write; the plots go beside it", required=True)
     parser.add_argument("--seed", type=int, default=42, help="draws the bootstrap's resamples (default: 42)")
-    return parser.parse(argv)
+    args = parser.parse(argv)
+    given = {flag: getattr(args, f"{condition}_dir") for condition, flag in CONDITION_FLAGS.items()}
+    if args.runs and any(given.values()):
+        parser.error(f"--runs and {' or '.join(given)} contradict each other")
+    if args.runs and args.reference and args.all_pairs:
+        parser.error("--reference and --all-pairs contradict each other")
+    if not args.runs and (args.reference or args.all_pairs):
+        parser.error("--reference and --all-pairs need --runs")
+    if not args.runs and (missing := [flag for flag, folders in given.items() if not folders]):
+        parser.error(f"the following arguments are required: {', '.join(missing)} (or --runs LABEL=DIR …)")
+    return args
 
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     from domain_tokens.comparison import figures
-    from domain_tokens.comparison.compare import compare_evaluations, headline, mul_tables, token_usage
+    from domain_tokens.comparison.compare import compare_groups, headline, measures, mul_tables, token_usage
+    from domain_tokens.comparison.groups import describe_groups
     from domain_tokens.comparison.reading import data_label, read_runs
     from domain_tokens.runs.files import json_text, shown_path, write_files
     from domain_tokens.runs.folders import output_file
-    from domain_tokens.runs.names import PROBES_EVAL
+    from domain_tokens.runs.names import PROBES_EVAL, STEPS_EVAL
     from domain_tokens.runs.provenance import environment
 
+    folders = _groups(args.runs) if args.runs else _conditions(args)
+    pairs = _pairs(list(folders), args.reference, args.all_pairs)
     output = output_file(args.output_path, "token_usage", args.overwrite)
-    folders = {condition: [Path(folder) for folder in getattr(args, f"{condition}_dir")] for condition in CONDITIONS}
-    runs = read_runs(folders)
-    names = ["accuracy", "mul_table"] if PROBES_EVAL in runs else ["accuracy"]
+    runs = read_runs(folders, labels_are_conditions=not args.runs)
+    names = ["accuracy"] + ["mul_table"] * (PROBES_EVAL in runs) + ["bits"] * (STEPS_EVAL in runs)
     places = {name: figures.plot_file(output, name) for name in names}
-    rows, usage, data = compare_evaluations(runs, args.seed), token_usage(runs), data_label(runs)
+    described, usage, data = describe_groups(runs), token_usage(runs), data_label(runs)
+    contrasts = compare_groups(runs, pairs, args.seed)
     first_group = next(iter(next(iter(runs.values())).values()))
 
-    plots = {places["accuracy"]: figures.accuracy_figure(rows, list(folders), data)}
-    if "mul_table" in places:
-        plots[places["mul_table"]] = figures.mul_table_figure(mul_tables(runs[PROBES_EVAL]), data)
+    drawn = {
+        "accuracy": lambda: figures.accuracy_figure(measures(contrasts), list(folders), data),
+        "mul_table": lambda: figures.mul_table_figure(mul_tables(runs[PROBES_EVAL]), data),
+        "bits": lambda: figures.bits_figure(measures(contrasts), list(folders), data),
+    }
+    plots = {place: drawn[name]() for name, place in places.items()}
+    shown = {label: [shown_path(folder) for folder in group] for label, group in folders.items()}
+    compared = (
+        {
+            "groups": {label: vars(group) | {"dirs": shown[label]} for label, group in described.items()},
+            "reference": None if args.all_pairs else pairs[0][0],
+            "contrasts": contrasts,
+        }
+        if args.runs
+        else {
+            "seeds": [evaluation.seed for evaluation in first_group],
+            **{f"{condition}_dirs": group for condition, group in shown.items()},
+            "rows": contrasts[0]["rows"],
+        }
+    )
     comparison = {
         "eval_version": first_group[0].results.get("eval_version"),  # the same in all that is compared
         "seed": args.seed,
-        "seeds": [evaluation.seed for evaluation in first_group],
-        **{f"{condition}_dirs": [shown_path(folder) for folder in group] for condition, group in folders.items()},
-        "rows": rows,
+        **compared,
         "token_usage": usage,
         "plots": [plot.name for plot in plots],
         "environment": environment("cpu"),
     }
     images = {path: figures.figure_as_png(figure) for path, figure in plots.items()}
     write_files(images | {output: json_text(comparison).encode()})
-    say(_comparison_table(rows, *folders, data))
-    say(f"\n{headline(rows[0], *folders, data)}\n\n{_usage_table(usage, data)}\n")
+    if args.runs:
+        say(f"{_group_table(described)}\n\n{_contrast_table(contrasts, data)}")
+    else:
+        say(_comparison_table(contrasts[0]["rows"], *folders, data))
+        say(f"\n{headline(contrasts[0]['rows'][0], *folders, data)}")
+    say(f"\n{_usage_table(usage, data)}\n")
     for path in (output, *plots):
         say(f"wrote {path}")
+
+
+def _conditions(args: argparse.Namespace) -> dict[str, list[Path]]:
+    return {condition: [Path(folder) for folder in getattr(args, f"{condition}_dir")] for condition in CONDITION_FLAGS}
+
+
+def _groups(words: list[str]) -> dict[str, list[Path]]:
+    """Return the folders of --runs by label."""
+    from domain_tokens.comparison.groups import check_label
+
+    groups: dict[str, list[Path]] = {}
+    for word in words:
+        label, _, listed = word.partition("=")
+        folders = [Path(user_path(folder)) for folder in listed.split(",") if folder]
+        if not folders:
+            raise InputError(f"--runs {word}: no folder; give LABEL=DIR, or LABEL=DIR,DIR with a folder for each seed")
+        check_label(label)
+        if label in groups:
+            raise InputError(f"--runs has the label {label} twice; give each group a label of its own")
+        for folder in folders:
+            if not folder.is_dir():
+                raise InputError(f"--runs {label}: {folder} is no folder; give one that an evaluation was written to")
+        groups[label] = folders
+    if len(groups) < 2:
+        raise InputError(f"--runs has one group, {words[0]}; give two or more")
+    return groups
+
+
+def _pairs(labels: list[str], reference: str | None, all_pairs: bool) -> list[tuple[str, str]]:
+    """Return the labels of each contrast, the reference first."""
+    if all_pairs:
+        return list(itertools.combinations(labels, 2))
+    reference = reference or labels[0]
+    if reference not in labels:
+        guess = nearest(reference, labels)
+        raise InputError(f"--reference {reference} is none of the labels {', '.join(labels)}{guess}; give one of them")
+    return [(reference, label) for label in labels if label != reference]
+
+
+def _group_table(groups: dict) -> str:
+    rows = group_rows(groups)
+    return aligned([tuple(rows[0]), *(tuple(row.values()) for row in rows)], left=range(5))
+
+
+def _contrast_table(contrasts: list[dict], data: str) -> str:
+    """Return one table for all measures: a heading for each, and below it a line for each contrast."""
+    blocks = contrast_rows(contrasts)
+    columns = tuple(blocks[0]["rows"][0])
+    cells = [(columns[0] + data, *columns[1:]), *(tuple(row.values()) for block in blocks for row in block["rows"])]
+    head, rule, *lines = aligned(cells, left=(0, 5)).split("\n")
+    table = [head, rule]
+    for block in blocks:
+        whole = re.sub(r"(?<!,) ", "\xa0", block["reached"])  # a group's label and value stay on one line
+        heading, count = f"{block['title']}: {whole}", len(block["rows"])
+        table += [textwrap.fill(heading, WIDTH, subsequent_indent="  ").replace("\xa0", " "), *lines[:count], ""]
+        del lines[:count]
+    seeds = len(contrasts[0]["rows"][0][contrasts[0]["reference"]]["by_seed"])
+    larger = ", or the interval's if that is larger" if len(contrasts) > 1 else ""
+    notes = (
+        f"Differences in percentage points, paired by question; p: McNemar's exact test{larger} (*: Holm's correction "
+        "for several contrasts, and categories); detectable: what one contrast shows in 4 of 5 runs, before that "
+        "correction."
+    )
+    if seeds > 1:
+        notes += f" Values are means ± standard deviations over {seeds} seeds; the interval covers seeds too."
+    notes = [textwrap.fill(note, WIDTH) for note in (notes, *_step_notes(contrasts[0]["rows"]))]
+    return "\n".join([*table, *notes, "", *_differences(contrasts, seeds)])
+
+
+def _differences(contrasts: list[dict], seeds: int) -> list[str]:
+    """Return in what the groups of each contrast differ, a paragraph for all that differ alike."""
+    alike: dict[str, list[str]] = {}
+    for contrast in contrasts:
+        alike.setdefault(differences_in_words(contrast["differs_in"], seeds), []).append(contrast_name(contrast))
+    lines = [f"{', '.join(names)}: {words}" for words, names in alike.items()]
+    return [textwrap.fill(line, WIDTH, subsequent_indent="  ") for line in lines]
 
 
 def _comparison_table(rows: list[dict], reference: str, other: str, data: str) -> str:
@@ -77,7 +207,12 @@ def _comparison_table(rows: list[dict], reference: str, other: str, data: str) -
     )
     if (seeds := len(rows[0][reference]["by_seed"])) > 1:
         notes += f"\nAccuracies are means ± standard deviations over {seeds} seeds; the interval covers seeds too."
+    notes = "\n".join([notes, *(textwrap.fill(note, WIDTH) for note in _step_notes(rows))])
     return f"{aligned([(columns[0] + data, *columns[1:]), *cells], left=(0, 8))}\n\n{notes}"
+
+
+def _step_notes(rows: list[dict]) -> tuple[str, ...]:
+    return (STEPS_NOTE, BITS_NOTE) if any(map(is_bits, rows)) else ()
 
 
 def _usage_table(usage: dict, data: str) -> str:

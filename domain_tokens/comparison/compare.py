@@ -1,59 +1,105 @@
-"""The comparison of two groups of evaluations: accuracies, their difference, and whether it means anything.
+"""The comparison of groups of evaluations, two at a time: their difference, and whether it means anything.
 
 Right answers are matrices of 0 and 1, seeds × questions. Differences are paired by seed and by question.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from domain_tokens.comparison import statistics
-from domain_tokens.comparison.formats import EVALUATION_NAMES, interval, percent, points
+from domain_tokens.comparison.formats import EVALUATION_NAMES, amount, interval, is_bits, p_value, percent, points
+from domain_tokens.comparison.groups import describe_groups, differences
 from domain_tokens.comparison.reading import Evaluation, Runs
-from domain_tokens.evaluation.scores import metrics, mul_table
-from domain_tokens.runs.names import GSM8K_EVAL, PROBES_EVAL
+from domain_tokens.comparison.steps import compare_steps
+from domain_tokens.evaluation import scores
+from domain_tokens.runs.names import GSM8K_EVAL, PROBES_EVAL, STEPS_EVAL
 
 NO_DIFFERENCE = "no difference shown"
 ALPHA = 0.05
 BOOTSTRAP_SEED = 42
 
-Row = dict[str, Any]  # one measure, as comparison.json holds it
+CATEGORY = f"{EVALUATION_NAMES[PROBES_EVAL]}: "  # how the names of categories' rows begin
+
+Row = dict[str, Any]  # one measure of two groups, as comparison.json holds it
+Pair = tuple[str, str]  # labels of two groups, the reference first
+Contrast = dict[str, Any]  # two groups and their rows, as comparison.json holds them
 
 
-def compare_evaluations(runs: Mapping[str, Runs], seed: int = BOOTSTRAP_SEED) -> list[Row]:
-    """Return a row for each measure: GSM8K, strict GSM8K, all probes and each category of them.
+def compare_groups(runs: Mapping[str, Runs], pairs: Sequence[Pair], seed: int = BOOTSTRAP_SEED) -> list[Contrast]:
+    """Return the contrast of each pair of groups: `reference`, `other`, `differs_in` and a row for each measure.
 
-    runs: by evaluation. The first of the two groups is the reference. seed: of the bootstrap.
+    Being several is corrected for (Holm): over the contrasts for each measure, over contrasts and categories for the
+    probes' categories.
+
+    runs: by evaluation. pairs: labels, the reference first. seed: of the bootstrap.
     """
+    described = describe_groups(runs)
+    contrasts = []
+    for reference, other in pairs:
+        pair = {name: {label: groups[label] for label in (reference, other)} for name, groups in runs.items()}
+        differs_in = differences(described[reference], described[other])
+        rows = _rows(pair, seed)
+        contrasts.append({"reference": reference, "other": other, "differs_in": differs_in, "rows": rows})
+    _correct([contrast["rows"] for contrast in contrasts])
+    for contrast in contrasts:
+        for row in contrast["rows"]:
+            row["verdict"] = _verdict(row, contrast["reference"], contrast["other"])
+    return contrasts
+
+
+def measures(contrasts: Sequence[Contrast]) -> list[Row]:
+    """Return each measure once, with what all groups reached in it."""
+    by_measure = zip(*(contrast["rows"] for contrast in contrasts), strict=True)
+    return [{key: value for row in rows for key, value in row.items()} for rows in by_measure]
+
+
+def _rows(groups: Mapping[str, Runs], seed: int) -> list[Row]:
+    """Return a row for each measure: GSM8K, strict GSM8K, all probes and each category of them, and three of steps."""
     rows = []
-    for evaluation, groups in runs.items():
+    for evaluation, pair in groups.items():
         name = EVALUATION_NAMES[evaluation]
-        rows.append(_compare(name, groups, seed))
+        if evaluation == STEPS_EVAL:
+            rows += compare_steps(pair, seed)
+            continue
+        rows.append(_compare(name, pair, seed))
         if evaluation == GSM8K_EVAL:
-            rows.append(_compare(f"{name}, strict", groups, seed, key="correct_strict"))
+            rows.append(_compare(f"{name}, strict", pair, seed, key="correct_strict"))
         elif evaluation == PROBES_EVAL:
-            names = next(iter(groups.values()))[0].results["metrics"]["category_accuracies"]
-            categories = [_compare(f"{name}: {each}", groups, seed, category=each) for each in names]
-            for row, p in zip(categories, statistics.holm_p([row["mcnemar_p"] for row in categories]), strict=True):
-                row["holm_p"] = p
-            rows += categories
-    for row in rows:
-        row["verdict"] = _verdict(row, *next(iter(runs.values())))
+            names = next(iter(pair.values()))[0].results["metrics"]["category_accuracies"]
+            rows += [_compare(f"{name}: {each}", pair, seed, category=each) for each in names]
     return rows
+
+
+def _correct(contrasts: Sequence[list[Row]]) -> None:
+    """Add Holm's p to the rows that are one of several.
+
+    Over several contrasts, what is corrected is the larger of the exact test's p and the interval's: a claim needs
+    both (Berger 1982), and the exact test alone knows nothing of seeds. One contrast has its interval for that.
+    """
+    families: dict[str, list[Row]] = {}
+    for rows in contrasts:
+        for row in rows:
+            if len(contrasts) == 1 and not is_bits(row):
+                del row["interval_p"]
+            families.setdefault(CATEGORY if row["name"].startswith(CATEGORY) else row["name"], []).append(row)
+    for family, rows in families.items():
+        if len(contrasts) > 1 or family == CATEGORY:
+            corrected = statistics.holm_p([p_value(row) for row in rows])
+            for row, p in zip(rows, corrected, strict=True):
+                row["holm_p"] = p
 
 
 def token_usage(runs: Mapping[str, Runs]) -> dict[str, Any]:
     """Return by evaluation and group how long replies are and how many facts they hold, over all seeds."""
-    keys = ("mul_token_count", "mul_tokens_per_response", "avg_response_tokens", "finished_rate")
-    usage: dict[str, Any] = {}
-    for name, groups in runs.items():
-        pooled = {
-            label: metrics([row for evaluation in group for row in evaluation.predictions])
+    return {
+        name: {
+            label: scores.token_usage([row for evaluation in group for row in evaluation.predictions])
             for label, group in groups.items()
         }
-        usage[name] = {label: {key: figures[key] for key in keys} for label, figures in pooled.items()}
-    return usage
+        for name, groups in runs.items()
+    }
 
 
 def headline(row: Row, reference: str, other: str, data: str) -> str:
@@ -66,7 +112,7 @@ def headline(row: Row, reference: str, other: str, data: str) -> str:
 def mul_tables(groups: Runs) -> dict[str, np.ndarray]:
     """Return by group 9×9, row a-1, column b-1: the share of seeds that answered `a times b` right; NaN: not asked."""
     return {
-        label: np.array([mul_table(evaluation.predictions) for evaluation in group], dtype=float).mean(axis=0)
+        label: np.array([scores.mul_table(evaluation.predictions) for evaluation in group], dtype=float).mean(axis=0)
         for label, group in groups.items()
     }
 
@@ -80,6 +126,7 @@ def _right_answers(group: list[Evaluation], key: str, category: str | None) -> n
 
 def _compare(name: str, groups: Runs, seed: int, key: str = "correct", category: str | None = None) -> Row:
     (reference, a), (other, b) = ((label, _right_answers(group, key, category)) for label, group in groups.items())
+    within, p = statistics.mean_test(b - a, seed)
     only_reference, only_other = int((a > b).sum()), int((b > a).sum())
     return {
         "name": name,
@@ -87,7 +134,8 @@ def _compare(name: str, groups: Runs, seed: int, key: str = "correct", category:
         reference: _accuracy(a, seed),
         other: _accuracy(b, seed),
         "difference": float((b - a).mean()),
-        "interval": list(statistics.mean_interval(b - a, seed)),
+        "interval": list(within),
+        "interval_p": p,
         f"only_{reference}_right": only_reference,
         f"only_{other}_right": only_other,
         "mcnemar_p": statistics.mcnemar_p(only_reference, only_other),
@@ -108,13 +156,13 @@ def _accuracy(right: np.ndarray, seed: int) -> dict[str, Any]:
 
 
 def _verdict(row: Row, reference: str, other: str) -> str:
-    """Claim a difference only where the interval leaves out 0 and the exact test agrees.
+    """Claim a difference only where the interval leaves out 0 and the test agrees.
 
     The bootstrap alone is too sure of itself with a handful of discordant questions, and the exact test ignores seeds.
     """
     low, high = row["interval"]
-    if not low <= 0 <= high and row.get("holm_p", row["mcnemar_p"]) < ALPHA:
-        return f"{other if low > 0 else reference} better"
+    if not low <= 0 <= high and p_value(row) < ALPHA:
+        return f"{other if (low > 0) != is_bits(row) else reference} better"
     if (detectable := row["detectable_difference"]) is None:
         return f"{NO_DIFFERENCE}; a run like this could not have seen any"
-    return f"{NO_DIFFERENCE}; this run could have seen a difference of {100 * detectable:.1f} points"
+    return f"{NO_DIFFERENCE}; this run could have seen a difference of {amount(row, detectable)}"

@@ -6,6 +6,7 @@ Groups, such as the conditions, have the same colours everywhere, by their order
 import io
 import re
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from domain_tokens.comparison.formats import BITS, is_bits
 from domain_tokens.runs.errors import InputError
 from domain_tokens.runs.files import read_json
 
 # Colours that colour-blind readers can tell apart (Okabe & Ito 2008).
-COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _WRONG, _SOME, _RIGHT = "#d55e00", "#f0e442", "#56b4e9"
 _PNG_TITLE = "comparison by domain_tokens"
 _INK, _RULE = "#222222", "#b0b0b0"
@@ -46,32 +48,51 @@ def _new_plot(height: float, xlabel: str, grid: str) -> tuple[Figure, Axes]:
 def accuracy_figure(rows: Sequence[Mapping[str, Any]], labels: Sequence[str], data: str = "") -> Figure:
     """Draw the groups' accuracies at each measure with their intervals, and a dash for each of several seeds.
 
-    data: what to say of the data beside the plot's subject.
+    rows: see `compare.measures`; those in bits are left out. data: what to say of the data beside the plot's subject.
     """
-    figure, axes = _new_plot(1.2 + 0.55 * len(rows), f"right answers in %, with 95% intervals{data}", "x")
-    for i, (label, color) in enumerate(zip(labels, COLORS, strict=False)):
-        heights = np.arange(len(rows)) + 0.28 * (i - (len(labels) - 1) / 2)
+    shares = [row for row in rows if not is_bits(row)]
+    figure, axes = _dots(shares, labels, "accuracy", 100, f"right answers in %, with 95% intervals{data}")
+    axes.set_xlim(-2, 102)
+    return figure
+
+
+@rc_context(_STYLE)
+def bits_figure(rows: Sequence[Mapping[str, Any]], labels: Sequence[str], data: str = "") -> Figure:
+    """Draw the same of the measures in bits per byte."""
+    bits = [row for row in rows if is_bits(row)]
+    return _dots(bits, labels, "bits_per_byte", 1, f"{BITS}, lower is better, with 95% intervals{data}")[0]
+
+
+def _dots(
+    rows: Sequence[Mapping[str, Any]], labels: Sequence[str], key: str, scale: float, xlabel: str
+) -> tuple[Figure, Axes]:
+    figure, axes = _new_plot(1.2 + max(0.55, 0.16 * len(labels)) * len(rows), xlabel, "x")
+    for i, (label, color) in enumerate(zip(labels, cycle(COLORS), strict=False)):
+        heights = np.arange(len(rows)) + min(0.28, 0.8 / len(labels)) * (i - (len(labels) - 1) / 2)
         groups = [row[label] for row in rows]
-        shares = np.array([100 * group["accuracy"] for group in groups])
-        low, high = 100 * np.array([group["interval"] for group in groups]).T
-        reach = np.maximum(0, [shares - low, high - shares])
-        axes.errorbar(shares, heights, xerr=reach, fmt="o", color=color, capsize=3, label=label)
+        values = np.array([scale * group[key] for group in groups])
+        low, high = scale * np.array([group["interval"] for group in groups]).T
+        reach = np.maximum(0, [values - low, high - values])
+        axes.errorbar(values, heights, xerr=reach, fmt="o", color=color, capsize=3, label=label)
         for height, group in zip(heights, groups, strict=True):
             if len(by_seed := group["by_seed"]) > 1:
-                axes.plot([100 * share for share in by_seed], [height] * len(by_seed), "|", color=color, ms=9)
+                axes.plot([scale * value for value in by_seed], [height] * len(by_seed), "|", color=color, ms=9)
     axes.set_yticks(range(len(rows)), [f"{row['name']}\n({row['questions']} questions)" for row in rows])
     axes.invert_yaxis()
-    axes.set_xlim(-2, 102)
     figure.legend(loc="outside upper right", ncols=2)
-    return figure
+    return figure, axes
 
 
 @rc_context(_STYLE)
 def mul_table_figure(tables: Mapping[str, np.ndarray], data: str = "") -> Figure:
     """Draw the 9×9 table of each group. tables: the share of seeds that had a·b right, NaN if it was not asked."""
     shades = LinearSegmentedColormap.from_list("right", [_WRONG, _SOME, _RIGHT])
-    figure = Figure(figsize=(4.5 * len(tables), 5.2))
-    for axes, (label, right) in zip(figure.subplots(1, len(tables)), tables.items(), strict=True):
+    lines = -(-len(tables) // 2)
+    figure = Figure(figsize=(9, 0.4 + 4.8 * lines))
+    panels = figure.subplots(lines, 2, squeeze=False).ravel()
+    for axes in panels[len(tables) :]:
+        axes.remove()
+    for axes, (label, right) in zip(panels, tables.items(), strict=False):
         axes.imshow(right, cmap=shades, vmin=0, vmax=1)
         axes.set_title(f"{label}: {np.nansum(right):.4g} of {np.isfinite(right).sum()} right", pad=8)
         axes.set_xlabel("b")
@@ -90,17 +111,26 @@ def mul_table_figure(tables: Mapping[str, np.ndarray], data: str = "") -> Figure
 
 @rc_context(_STYLE)
 def loss_figure(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
-    """Draw training loss (lines) and validation loss (dashed, with dots). curves: of each group's runs, see results."""
-    figure, axes = _new_plot(3.2, "optimizer step", "both")
-    for (label, runs), color in zip(curves.items(), COLORS, strict=False):
+    """Draw training loss (lines) and validation loss (dashed, with dots), each group in a panel with its own scale.
+
+    In one panel, losses per token would be read against each other, though the groups' tokens differ.
+
+    curves: of each group's runs, see results.
+    """
+    figure = Figure(figsize=(5, 0.6 + 1.6 * len(curves)))
+    panels = figure.subplots(len(curves), sharex=True, squeeze=False)[:, 0]
+    for axes, (label, runs), color in zip(panels, curves.items(), cycle(COLORS), strict=False):
         for i, run in enumerate(runs):
-            for key, style, name in (("train", "-", label), ("validation", "o--", f"{label}, validation")):
+            for key, style, name in (("train", "-", "training"), ("validation", "o--", "validation")):
                 steps, losses = zip(*run[key], strict=True) if run[key] else ((), ())
                 shown = name if i == 0 else None  # once in the legend
                 axes.plot(steps, losses, style, color=color, lw=1.2, ms=4, alpha=0.8, label=shown)
-    axes.set_ylabel("loss per trained token")
-    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    figure.legend(loc="outside upper center", ncols=2)
+        axes.set_title(label, fontsize="medium", loc="left", pad=3)
+        axes.legend()
+        axes.grid()
+    figure.supylabel("loss per trained token", fontsize="medium")
+    panels[-1].set_xlabel("optimizer step")
+    panels[-1].xaxis.set_major_locator(MaxNLocator(6, integer=True))
     return figure
 
 
@@ -110,8 +140,9 @@ def reply_length_figure(tokens: Mapping[str, Sequence[int]]) -> Figure:
     figure, axes = _new_plot(2.8, "tokens in a reply", "y")
     longest = max(max(lengths) for lengths in tokens.values())
     bins = np.linspace(0, longest + 1, min(40, longest + 1) + 1)
-    for (label, lengths), color in zip(tokens.items(), COLORS, strict=False):
-        axes.hist(lengths, bins=bins, color=color, alpha=0.25)
+    for (label, lengths), color in zip(tokens.items(), cycle(COLORS), strict=False):
+        if len(tokens) < 3:  # more of them would hide each other
+            axes.hist(lengths, bins=bins, color=color, alpha=0.25)
         axes.hist(lengths, bins=bins, histtype="step", color=color, lw=1.5, label=label)
     axes.set_ylabel("replies")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -1,12 +1,25 @@
 """How tables and the report write numbers, and what they call stages and evaluations."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from domain_tokens.runs.names import GSM8K_EVAL, PROBES_EVAL
+from domain_tokens.runs.names import GSM8K_EVAL, PROBES_EVAL, STEPS_EVAL
 
 STAGE_NAMES = {"sft_tulu": "stage 1: Tulu", "sft_gsm8k": "stage 2: GSM8K"}
-EVALUATION_NAMES = {GSM8K_EVAL: "GSM8K", PROBES_EVAL: "probes"}
+EVALUATION_NAMES = {GSM8K_EVAL: "GSM8K", PROBES_EVAL: "probes", STEPS_EVAL: "steps"}
+BITS = "bits per byte"
+STEPS_NOTE = (
+    "Steps are counted together by question; p of step accuracy: a paired permutation test; p of bits: the interval's."
+)
+BITS_NOTE = (
+    "Bits are those of the shared text, which all conditions write alike; lower is better. Bits of whole answers "
+    "cannot be compared: a token that replaces a fact forgets operand order, spacing and whether the result was "
+    "written. And a fact in the prefix tells the result just as 6*9=54 does."
+)
+
+
+_P_VALUES = ("mcnemar_p", "permutation_p", "interval_p")
+_OF_A_CONTRAST = ("difference", "95% interval", "p", "detectable", "verdict")
 
 
 def percent(share: float) -> str:
@@ -18,8 +31,22 @@ def points(share: float) -> str:
     return f"{100 * share:+z.1f}"
 
 
+def is_bits(row: Mapping[str, Any]) -> bool:
+    """Return whether a measure is in bits per byte, of which fewer are better, and not a share."""
+    return row.get("unit") == BITS
+
+
+def amount(row: Mapping[str, Any], size: float) -> str:
+    """Return the size of a difference with its unit."""
+    return f"{size:.3f} {BITS}" if is_bits(row) else f"{100 * size:.1f} points"
+
+
+def _difference(row: Mapping[str, Any], signed: float) -> str:
+    return f"{signed:+z.3f}" if is_bits(row) else points(signed)
+
+
 def interval(row: Mapping[str, Any]) -> str:
-    return " to ".join(map(points, row["interval"]))
+    return " to ".join(_difference(row, end) for end in row["interval"])
 
 
 def short_verdict(row: Mapping[str, Any]) -> str:
@@ -33,27 +60,89 @@ def measure_table(rows: Iterable[Mapping[str, Any]], reference: str, other: str)
         {
             "measure": row["name"],
             "questions": str(row["questions"]),
-            reference: _accuracy(row[reference]),
-            other: _accuracy(row[other]),
-            "difference": points(row["difference"]),
-            "95% interval": "[{}, {}]".format(*map(points, row["interval"])),
-            "p": _p_value(row),
-            "effect h": f"{row['cohens_h']:+z.2f}",
-            "detectable": "-" if (least := row["detectable_difference"]) is None else f"{100 * least:.1f}",
+            reference: reached(row, reference),
+            other: reached(row, other),
+            "difference": _difference(row, row["difference"]),
+            "95% interval": f"[{interval(row).replace(' to ', ', ')}]",
+            "p": _shown_p(row),
+            "effect h": "-" if (size := row["cohens_h"]) is None else f"{size:+z.2f}",
+            "detectable": "-" if (least := row["detectable_difference"]) is None else amount(row, least).split()[0],
             "verdict": short_verdict(row),
         }
         for row in rows
     ]
 
 
-def _accuracy(group: Mapping[str, Any]) -> str:
-    spread = group["std_over_seeds"]
+def contrast_rows(contrasts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return of each measure its `title`, what all groups `reached`, and as `rows` each contrast's cells by column."""
+    tables = []
+    for rows in zip(*(contrast["rows"] for contrast in contrasts), strict=True):
+        groups: dict[str, str] = {}
+        cells = []
+        for contrast, row in zip(contrasts, rows, strict=True):
+            pair = contrast["reference"], contrast["other"]
+            groups |= {label: reached(row, label) for label in pair}
+            (table,) = measure_table([row], *pair)
+            cells.append({"contrast": contrast_name(contrast)} | {name: table[name] for name in _OF_A_CONTRAST})
+        values = ", ".join(f"{label} {value}" for label, value in groups.items())
+        title = f"{rows[0]['name']} ({rows[0]['questions']} questions)"
+        tables.append({"title": title, "reached": values, "rows": cells})
+    return tables
+
+
+def contrast_name(contrast: Mapping[str, Any]) -> str:
+    return f"{contrast['other']} − {contrast['reference']}"
+
+
+def differences_in_words(differs_in: Sequence[str], seeds: int) -> str:
+    """Return a clause for tables and reports, with a caution where a difference has several possible causes.
+
+    seeds: of each group. Of several seeds, the interval accounts for their being others.
+    """
+    if not differs_in:
+        return "differs in nothing that the results say"
+    causes = [what for what in differs_in if what != "seeds" or seeds == 1]
+    if len(causes) < 2:
+        return f"differs in {' and '.join(differs_in)}"
+    return f"differs in {_listed(differs_in)}: the difference cannot be put down to one of them"
+
+
+def _listed(words: Sequence[str]) -> str:
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def group_rows(groups: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Return the cells of a table by column that says what each group is. groups: see `groups.describe_groups`."""
+    said = {True: "yes", False: "no", None: "–"}
+    return [
+        {
+            "group": label,
+            "condition": group.condition,
+            "facts injected": said[group.injected],
+            "init": group.init or "–",
+            "seeds": ", ".join("–" if seed is None else str(seed) for seed in group.seeds),
+        }
+        for label, group in groups.items()
+    ]
+
+
+def reached(row: Mapping[str, Any], label: str) -> str:
+    """Return what a group reached, and its standard deviation over seeds."""
+    group, spread = row[label], row[label]["std_over_seeds"]
+    if is_bits(row):
+        return f"{group['bits_per_byte']:.3f}" + ("" if spread is None else f" ± {spread:.3f}")
     return percent(group["accuracy"]) + ("" if spread is None else f" ± {100 * spread:.1f}")
 
 
-def _p_value(row: Mapping[str, Any]) -> str:
-    """Return the p-value with a star if it is corrected for several categories, else with a space in its place."""
-    p = row.get("holm_p", row["mcnemar_p"])
+def p_value(row: Mapping[str, Any]) -> float:
+    """Return what decides a claim beside the interval: Holm's p where a row has it, else the larger of its own."""
+    return row["holm_p"] if "holm_p" in row else max(row[key] for key in _P_VALUES if key in row)
+
+
+def _shown_p(row: Mapping[str, Any]) -> str:
+    """Return the p-value with a star if it is corrected for being several, else with a space in its place."""
+    p = p_value(row)
     return ("<0.001" if p < 0.001 else f"{p:.3f}") + ("*" if "holm_p" in row else " ")
 
 

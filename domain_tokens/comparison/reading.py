@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from domain_tokens.runs.errors import InputError
-from domain_tokens.runs.names import EVALUATIONS, PROBES_EVAL, predictions_file, results_file
-from domain_tokens.runs.schemas import EvaluationResults, read_predictions, read_results
+from domain_tokens.runs.names import EVALUATIONS, PROBES_EVAL, STEPS_EVAL, predictions_file, results_file
+from domain_tokens.runs.schemas import evaluation_schemas, read_predictions, read_results
 
 
 @dataclass(frozen=True)
@@ -29,17 +30,18 @@ class Evaluation:
 Runs = dict[str, list[Evaluation]]
 
 
-def read_runs(folders: Mapping[str, Sequence[Path]]) -> dict[str, Runs]:
+def read_runs(folders: Mapping[str, Sequence[Path]], labels_are_conditions: bool = True) -> dict[str, Runs]:
     """Return by name the evaluations that all folders hold. InputError if they must not be compared.
 
-    folders: by condition, one of each for every seed.
+    folders: by label, one for every seed. labels_are_conditions: each folder must be of the condition that its label
+    names, and groups must have the same seeds. Otherwise labels are free, groups may have other seeds, and one model
+    must not be in two groups.
     """
     (first, of_first), *others = folders.items()
-    for condition, of_condition in others:
-        if len(of_condition) != len(of_first):
+    for label, of_label in others:
+        if len(of_label) != len(of_first):
             raise InputError(
-                f"{len(of_first)} {first} folders against {len(of_condition)} of {condition}; give one of each for "
-                "every seed"
+                f"{len(of_first)} {first} folders against {len(of_label)} of {label}; give one of each for every seed"
             )
     everything = [folder for group in folders.values() for folder in group]
     runs = {}
@@ -51,9 +53,12 @@ def read_runs(folders: Mapping[str, Sequence[Path]]) -> dict[str, Runs]:
         if lacking := [folder for folder in everything if folder not in complete]:
             raise InputError(f"{lacking[0]} has no {results_name}, {complete[0]} has; run that evaluation too")
         runs[name] = {
-            condition: [_read(folder, name, condition) for folder in group] for condition, group in folders.items()
+            label: [_read(folder, name, label if labels_are_conditions else None) for folder in group]
+            for label, group in folders.items()
         }
         _check_alike(name, runs[name])
+        _check_models(name, list(runs[name].values()), across=not labels_are_conditions)
+        _check_seeds(name, list(runs[name].values()), same=labels_are_conditions)
     if not runs:
         raise InputError(
             f"{' and '.join(map(str, everything))} hold no complete evaluation; run eval/run_gsm8k.py first"
@@ -64,19 +69,26 @@ def read_runs(folders: Mapping[str, Sequence[Path]]) -> dict[str, Runs]:
 def data_label(runs: Mapping[str, Runs]) -> str:
     """Return what tables and plots say of the data: that it is generated, if a model comes from the toy world."""
     lineages = [each.results.get("lineage") for groups in runs.values() for group in groups.values() for each in group]
-    return " (generated data)" if any(each and each[0].get("source") == "toy" for each in lineages) else ""
+    return " (generated data)" if any(map(is_generated, lineages)) else ""
 
 
-def _read(folder: Path, name: str, condition: str) -> Evaluation:
-    results = read_results(folder / results_file(name), EvaluationResults)
-    if results["condition"] != condition:
+def is_generated(lineage: Sequence[Mapping[str, Any]] | None) -> bool:
+    """Return whether a model's history, if it is known, begins in the toy world."""
+    return bool(lineage) and lineage[0].get("source") == "toy"
+
+
+def _read(folder: Path, name: str, condition: str | None) -> Evaluation:
+    """condition: that the folder must be of; None for any."""
+    results_schema, prediction_schema = evaluation_schemas(name)
+    results = read_results(folder / results_file(name), results_schema)
+    if condition not in (None, results["condition"]):
         raise InputError(
             f"{folder} holds a {results['condition']} evaluation, expected {condition}; check the two folders"
         )
     path = folder / predictions_file(name)
     if not path.is_file():
         raise InputError(f"{path} is missing; run the evaluation again with --overwrite")
-    predictions = read_predictions(path)
+    predictions = read_predictions(path, prediction_schema)
     for number, row in enumerate(predictions, start=1):
         if name != PROBES_EVAL:
             row.pop("category", None)
@@ -85,6 +97,8 @@ def _read(folder: Path, name: str, condition: str) -> Evaluation:
     counted = (len(predictions), sum(row["correct"] for row in predictions))
     if not predictions or counted != (results["metrics"]["total"], results["metrics"]["correct"]):
         raise InputError(f"{path} does not match its results ({counted[0]} predictions); run the evaluation again")
+    if name == STEPS_EVAL and not any(row["word_bytes"] for row in predictions):
+        raise InputError(f"{path} counts no bytes of shared text; run the evaluation again with --overwrite")
     return Evaluation(folder, results, sorted(predictions, key=lambda row: row["id"]))
 
 
@@ -101,13 +115,24 @@ def _check_alike(name: str, groups: Runs) -> None:
                 f"{name}: {first.folder} and {other.folder} hold different questions ({differing} without a partner); "
                 "ask both the same"
             )
-    if len(next(iter(groups.values()))) > 1:
-        _check_seeds(name, groups)
+        if name == STEPS_EVAL and (place := _differing_bytes(first, other)):
+            raise InputError(
+                f"{name}: {first.folder} and {other.folder} differ in the bytes of {place}, so they did not "
+                "measure the same text; run both again"
+            )
 
 
-def _check_seeds(name: str, groups: Runs) -> None:
-    """Refuse a model that counts twice, which would look like certainty, and seeds in different orders."""
-    for group in groups.values():
+def _differing_bytes(one: Evaluation, other: Evaluation) -> str | None:
+    """Return the first step whose shared text had other bytes. Both have the same steps."""
+    for a, b in zip(one.predictions, other.predictions, strict=True):
+        if any(a[key] != b[key] for key in ("number_bytes", "word_bytes")):
+            return a["id"]
+    return None
+
+
+def _check_models(name: str, groups: list[list[Evaluation]], across: bool) -> None:
+    """Refuse a model that counts twice, which would look like certainty. across: in two groups as well."""
+    for group in [list(chain(*groups))] if across else groups:
         seen: dict[str, Path] = {}
         for evaluation in group:
             model = str(evaluation.results.get("weights") or evaluation.folder.resolve())
@@ -116,12 +141,18 @@ def _check_seeds(name: str, groups: Runs) -> None:
                     f"{name}: {seen[model]} and {evaluation.folder} are of the same model; give each seed's folder once"
                 )
             seen[model] = evaluation.folder
-    for first, *others in zip(*groups.values(), strict=True):
-        for other in others:
-            if first.seed != other.seed:
+
+
+def _check_seeds(name: str, groups: list[list[Evaluation]], same: bool) -> None:
+    """Refuse seeds in different orders. same: groups must have the same seeds, if they have several."""
+    first, *others = groups
+    for other in others if len(first) > 1 else ():
+        seeds = [sorted(str(each.seed) for each in group) for group in (first, other)]
+        for one, two in zip(first, other, strict=True):
+            if one.seed != two.seed and (same or seeds[0] == seeds[1]):
                 raise InputError(
-                    f"{name}: {first.folder} is of seed {first.seed}, {other.folder} of seed {other.seed}; give "
-                    "both conditions' folders in the same order of seeds"
+                    f"{name}: {one.folder} is of seed {one.seed}, {two.folder} of seed {two.seed}; give "
+                    f"{'both conditions' if same else 'all groups'}' folders in the same order of seeds"
                 )
 
 

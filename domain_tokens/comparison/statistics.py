@@ -27,6 +27,21 @@ def mean_interval(values: np.ndarray, seed: int) -> tuple[float, float]:
 
     values: paired differences (-1, 0, 1) or right answers (0, 1). seed: of the resampling.
     """
+    return _quantile_interval(_drawn_means(values, seed))
+
+
+def mean_test(values: np.ndarray, seed: int) -> tuple[tuple[float, float], float]:
+    """Return `mean_interval` and its p-value: 1 minus the confidence at which the interval would just reach 0.
+
+    The p-value is twice the smaller share of drawn means on either side of 0, plus one draw for the sample itself
+    (Davison & Hinkley 1997, ch. 4.2), so it accounts for seeds as the interval does.
+    """
+    means = _drawn_means(values, seed)
+    least = min(int((means <= 0).sum()), int((means >= 0).sum()))
+    return _quantile_interval(means), min(1.0, 2 * (least + 1) / (len(means) + 1))
+
+
+def _drawn_means(values: np.ndarray, seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     by_question = values.mean(axis=0)
     means, spread = _resampled_means(by_question, rng), _Spread.of(values)
@@ -34,6 +49,10 @@ def mean_interval(values: np.ndarray, seed: int) -> tuple[float, float]:
     if between:
         means = by_question.mean() + (means - by_question.mean()) * np.sqrt(kept / spread.questions if kept else 0)
         means = means + _seed_effects(len(values), rng, RESAMPLES) * np.sqrt(between)
+    return means
+
+
+def _quantile_interval(means: np.ndarray) -> tuple[float, float]:
     low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return float(low), float(high)
 
@@ -87,6 +106,17 @@ def detectable_difference(a: np.ndarray, b: np.ndarray) -> float | None:
     power_at = _interval_power(b - a)
     by_interval = _smallest(lambda delta: power_at(delta, discordant_at(delta) / discordant))
     return None if by_interval is None else max(exact, by_interval)
+
+
+def detectable_mean(values: np.ndarray, spread_at: Callable[[float], float]) -> float | None:
+    """Return the smallest true mean that the interval of values like these finds with 80% power; None if there is none.
+
+    spread_at: how much larger the variance is at a true mean.
+    """
+    if not values.any():
+        return None
+    power_at = _interval_power(values)
+    return _smallest(lambda delta: power_at(delta, spread_at(delta)), most=max(1.0, 100 * float(values.std())))
 
 
 def _resampled_means(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -170,8 +200,8 @@ def _mcnemar_power(delta: float, pairs: int, discordant: float) -> float:
     return float((stats.binom.pmf(counts, pairs, discordant) * found).sum())
 
 
-def _smallest(power: Callable[[float], float]) -> float | None:
-    """Return the smallest difference that is found with 80% power."""
-    if power(1.0) < POWER:
+def _smallest(power: Callable[[float], float], most: float = 1.0) -> float | None:
+    """Return the smallest difference that is found with 80% power. most: that there can be."""
+    if power(most) < POWER:
         return None
-    return float(optimize.brentq(lambda delta: power(delta) - POWER, 1e-9, 1.0, xtol=1e-5))
+    return float(optimize.brentq(lambda delta: power(delta) - POWER, 1e-9, most, xtol=1e-5))

@@ -1,6 +1,7 @@
 """Names of the files and folders that commands write, and how names look on the Hub."""
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 # A model folder
@@ -15,7 +16,7 @@ MODEL_FILES = ("config.json", "model.safetensors", TULU_RESULTS, GSM8K_SFT_RESUL
 INITS = ("pieces", "mean", "random")
 
 # An evaluation folder; several evaluations may share it
-GSM8K_EVAL, PROBES_EVAL = "gsm8k", "arithmetic"
+GSM8K_EVAL, PROBES_EVAL, STEPS_EVAL = "gsm8k", "arithmetic", "steps"
 
 # An experiment's own folder
 COMPARISON, REPORT = "comparison.json", "report.html"
@@ -28,7 +29,7 @@ def results_file(evaluation: str) -> str:
     return f"{evaluation}_results.json"
 
 
-EVALUATIONS = {name: results_file(name) for name in (GSM8K_EVAL, PROBES_EVAL)}
+EVALUATIONS = {name: results_file(name) for name in (GSM8K_EVAL, PROBES_EVAL, STEPS_EVAL)}
 
 
 def predictions_file(evaluation: str) -> str:
@@ -56,6 +57,16 @@ def stage_folder(root: Path, stage: str, condition: str) -> Path:
 
 def eval_folder(root: Path, condition: str) -> Path:
     return root / f"eval_{condition}"
+
+
+def conditions_below(root: Path, known: Iterable[str]) -> list[str]:
+    """Return which of the known conditions have folders in `root` or for one of its seeds."""
+    roots = [root, *(seed_folder(root, seed) for seed in seeds_below(root))]
+    return [
+        condition
+        for condition in known
+        if any((each / f"{kind}_{condition}").is_dir() for each in roots for kind in (*SFT_STAGES, "eval"))
+    ]
 
 
 def seeds_below(root: Path) -> list[int]:

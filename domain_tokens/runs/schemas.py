@@ -4,16 +4,16 @@ Losses are means over trained tokens, in nats; durations are seconds, sizes byte
 rely on; files of earlier versions may lack the others.
 """
 
-import json
-from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, NotRequired, Required
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field
 from typing_extensions import TypedDict
 
 from domain_tokens.runs.errors import InputError, short_repr
 from domain_tokens.runs.files import read_json, read_jsonl
+from domain_tokens.runs.names import STEPS_EVAL
+from domain_tokens.runs.validation import find_fault
 
 # Rises with any change of prompt, stop rule or answer pattern: figures of different versions are not compared.
 EVAL_VERSION = 3
@@ -22,6 +22,7 @@ EVAL_VERSION = 3
 Count = Annotated[int, Field(ge=0, le=10**15)]
 Number = Annotated[float, Field(ge=-(10**15), le=10**15, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Bits = Annotated[float, Field(ge=0, le=10**15, allow_inf_nan=False)]  # -log2 of a probability
 Point = Annotated[list[Number], Field(min_length=2, max_length=2)]  # step and loss
 
 
@@ -129,10 +130,10 @@ class EvaluationConfig(TypedDict, total=False):
     dtype: str
 
 
-class EvaluationResults(TypedDict, total=False):
-    """gsm8k_results.json and arithmetic_results.json."""
+class _Evaluation(TypedDict, total=False):
+    """The fields of every evaluation's results, beside its metrics."""
 
-    evaluation: str  # gsm8k or arithmetic
+    evaluation: str  # gsm8k, arithmetic or steps
     eval_version: Required[Count]
     condition: Required[str]
     model_path: str
@@ -141,12 +142,34 @@ class EvaluationResults(TypedDict, total=False):
     seed: Count  # of the probes
     runtime: Number
     peak_memory: dict[str, Count | None]  # as in TrainingResults
-    metrics: Required[Metrics]
-    fact_usage: dict[str, dict[str, Count]]  # by fact token: written, in_annotations, right_in_annotations, …
-    mul_table: list[list[bool | None]]  # of the probes: 9×9, row a-1, column b-1; null: not asked
     config: Required[EvaluationConfig]
     overridden: list[str]
     environment: Environment
+
+
+class EvaluationResults(_Evaluation, total=False):
+    """gsm8k_results.json and arithmetic_results.json."""
+
+    metrics: Required[Metrics]
+    fact_usage: dict[str, dict[str, Count]]  # by fact token: written, in_annotations, right_in_annotations, …
+    mul_table: list[list[bool | None]]  # of the probes: 9×9, row a-1, column b-1; null: not asked
+
+
+class StepMetrics(TypedDict, total=False):
+    """Counted from the steps."""
+
+    step_accuracy: Required[Share]
+    correct: Required[Count]
+    total: Required[Count]  # of steps
+    number_bits_per_byte: Number | None  # of the digits outside facts; null: there are none
+    word_bits_per_byte: Number | None
+    finished_rate: Share
+
+
+class StepResults(_Evaluation, total=False):
+    """steps_results.json."""
+
+    metrics: Required[StepMetrics]
 
 
 class Prediction(TypedDict, total=False):
@@ -166,6 +189,24 @@ class Prediction(TypedDict, total=False):
     category: str  # of a probe
 
 
+class StepPrediction(TypedDict, total=False):
+    """One line of steps_predictions.jsonl: a line of a reference solution, written after the true lines before it."""
+
+    id: Required[str]  # of the question, a hyphen and the step's number: gsm8k-00012-2
+    question: Required[str]
+    reference: Required[str]  # the line
+    reply: Required[str]
+    extracted: str | None
+    correct: Required[bool]
+    tokens: Required[Count]  # of the reply
+    mul_tokens: Required[Count]
+    finished: Required[bool]
+    number_bits: Required[Bits]  # of the line's shared text
+    number_bytes: Required[Count]
+    word_bits: Required[Bits]
+    word_bytes: Required[Count]
+
+
 class CheckpointState(TypedDict):
     """What is read of a checkpoint's trainer_state.json."""
 
@@ -173,17 +214,10 @@ class CheckpointState(TypedDict):
     max_steps: Count
 
 
-# How a person says what pydantic misses; its other messages begin with "Input should be".
-_EXPECTED = {
-    "int_type": "a count", "float_type": "a number", "string_type": "text", "bool_type": "true or false",
-    "dict_type": "an object", "list_type": "a list", "too_short": "two numbers", "too_long": "two numbers",
-}  # fmt: skip
-
-
 def read_results(path: Path, schema: type) -> dict[str, Any]:
     """Return what a results file holds. InputError names the first field that its schema does not allow."""
     results = read_json(path)
-    if fault := _fault([results], schema):
+    if fault := find_fault([results], schema):
         raise InputError(f"{path}: {fault[1]}; run it again with --overwrite")
     return results
 
@@ -191,7 +225,7 @@ def read_results(path: Path, schema: type) -> dict[str, Any]:
 def read_predictions(path: Path, kind: type = Prediction) -> list[dict[str, Any]]:
     """Return the rows of a predictions file. InputError names the first line and field that `kind` does not allow."""
     rows = read_jsonl(path)
-    fault = _fault(rows, kind)
+    fault = find_fault(rows, kind)
     seen: dict[str, int] = {}
     for number, row in enumerate(() if fault else rows):
         if fault is None and seen.setdefault(row["id"], number) != number:
@@ -201,26 +235,6 @@ def read_predictions(path: Path, kind: type = Prediction) -> list[dict[str, Any]
     return rows
 
 
-@cache
-def _adapter(schema: type) -> TypeAdapter:
-    return TypeAdapter(list[schema])
-
-
-def _fault(values: list[Any], schema: type) -> tuple[int, str] | None:
-    """Return the index of the first value that the schema does not allow, and what is wrong with it."""
-    try:
-        _adapter(schema).validate_python(values, strict=True)
-    except ValidationError as error:
-        first = error.errors()[0]
-        index, *place = first["loc"]
-        field = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in place).removeprefix(".") or "it"
-        if first["type"] == "missing":
-            return index, f"{field} is missing"
-        expected = _EXPECTED.get(first["type"]) or first["msg"].removeprefix("Input should be ")
-        return index, f"{field} is {short_repr(first['input'])}, expected {expected}"
-    for index, value in enumerate(values):
-        try:
-            json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
-        except ValueError:
-            return index, "it holds NaN or half a character"
-    return None
+def evaluation_schemas(evaluation: str) -> tuple[type, type]:
+    """Return what an evaluation's results and each of its predictions are."""
+    return (StepResults, StepPrediction) if evaluation == STEPS_EVAL else (EvaluationResults, Prediction)

@@ -6,15 +6,18 @@ import compare_runs
 import numpy as np
 import pytest
 from conftest import arithmetic_probes, write_jsonl
+from evaluated_steps import write_steps
 from scipy import stats
 
+from domain_tokens.comparison import statistics
 from domain_tokens.evaluation.scores import metrics, mul_table
 from domain_tokens.runs.errors import InputError
 
 
 def write_evaluation(
-    folder, name, condition, right, version=1, seed=42, category=None, max_new_tokens=9, trained_with=None, weights=None
-):
+    folder, name, condition, right, version=1, seed=42, category=None, max_new_tokens=9, trained_with=None,
+    weights=None, injected=None, init=None,
+):  # fmt: skip
     """An evaluation whose i-th question was answered right where right[i]."""
     rows = []
     for i, is_right in enumerate(right):
@@ -28,7 +31,11 @@ def write_evaluation(
     results = {
         "condition": condition, "eval_version": version, "config": {"seed": seed, "max_new_tokens": max_new_tokens},
         "metrics": metrics(rows), "weights": weights,
-        "lineage": [] if trained_with is None else [{"stage": "sft_gsm8k", "seed": trained_with}],
+        "lineage": [] if trained_with is None else [
+            {"stage": "prepare_base"} | ({"init": init} if init else {}),
+            {"stage": "sft_gsm8k", "seed": trained_with}
+            | ({} if injected is None else {"inject_mul_tokens": injected}),
+        ],
     }  # fmt: skip
     (folder / f"{name}_results.json").write_text(json.dumps(results))
 
@@ -290,3 +297,209 @@ def test_probes_are_compared_by_category_and_drawn_as_maps(tmp_path, capsys):
     for name in result["plots"]:
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
     assert "probes: mul_table" in capsys.readouterr().out
+
+
+def labelled(tmp_path, *flags, **groups):
+    """Evaluations of labelled groups; returns compare_runs.py's arguments.
+
+    groups: by label (condition, share of right answers of each seed, and what else `write_evaluation` takes).
+    """
+    words = []
+    for label, (condition, shares, *others) in groups.items():
+        settings = {"seeds": range(len(shares)), "weights": label} | (others[0] if others else {})
+        seeds, weights = settings.pop("seeds"), settings.pop("weights")
+        folders = [tmp_path / f"{label}_{seed}" for seed in seeds]
+        for folder, seed, share in zip(folders, seeds, shares, strict=True):
+            right = np.random.default_rng(sum(map(ord, weights)) + seed).permutation(300) < 300 * share
+            own = {"trained_with": seed, "weights": f"{weights}{seed}"} | settings
+            write_evaluation(folder, "gsm8k", condition, right, **own)
+        words.append(f"{label.replace('_', ' ')}={','.join(map(str, folders))}")
+    return ["--runs", *words, *flags, "--output-path", str(tmp_path / "comparison.json")]
+
+
+def compared_groups(tmp_path, capsys, arguments):
+    compare_runs.main(arguments)
+    return json.loads((tmp_path / "comparison.json").read_text()), capsys.readouterr().out
+
+
+def test_two_groups_of_one_condition_with_other_seeds_are_an_a_a_comparison(tmp_path, capsys):
+    groups = {"first": ("baseline", [0.4] * 3), "second": ("baseline", [0.4] * 3, {"seeds": [3, 4, 5]})}
+    result, printed = compared_groups(tmp_path, capsys, labelled(tmp_path, **groups))
+    (contrast,) = result["contrasts"]
+    assert (contrast["reference"], contrast["other"], contrast["differs_in"]) == ("first", "second", ["seeds"])
+    assert result["groups"]["second"] == {
+        "condition": "baseline", "injected": None, "init": None, "seeds": [3, 4, 5],
+        "dirs": [str(tmp_path / f"second_{seed}") for seed in (3, 4, 5)],
+    }  # fmt: skip
+    assert contrast["rows"][0]["verdict"].startswith("no difference shown")
+    assert "second − first: differs in seeds\n" in printed
+
+
+def test_an_ablation_differs_in_injection_and_two_causes_are_told(tmp_path, capsys):
+    facts = {"injected": True, "init": "pieces"}
+    groups = {
+        "with_facts": ("mul_tokens", [0.6, 0.6], facts),
+        "without": ("mul_tokens", [0.4, 0.4], {"injected": False, "init": "pieces"}),
+        "plain": ("baseline", [0.4, 0.4], {"injected": False, "init": "mean"}),
+    }
+    arguments = labelled(tmp_path, "--reference", "without", **groups)
+    result, printed = compared_groups(tmp_path, capsys, arguments)
+    assert [each["differs_in"] for each in result["contrasts"]] == [["injection"], ["condition", "init"]]
+    assert result["reference"] == "without"
+    assert "with facts − without: differs in injection\n" in printed
+    words = "differs in condition and init: the difference cannot be put down to one of them"
+    assert f"plain − without: {words}" in " ".join(printed.split())
+    assert result["contrasts"][0]["rows"][0]["verdict"] == "with facts better"
+
+
+FOUR = {
+    "baseline": ("baseline", [0.4, 0.4]), "mul_tokens": ("mul_tokens", [0.6, 0.6]),
+    "annotated": ("annotated", [0.6, 0.6]), "placebo": ("placebo", [0.4, 0.4]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("flags", "pairs"),
+    [
+        ([], ["mul tokens − baseline", "annotated − baseline", "placebo − baseline"]),
+        (["--reference", "placebo"], ["baseline − placebo", "mul tokens − placebo", "annotated − placebo"]),
+        (["--all-pairs"], ["mul tokens − baseline", "annotated − baseline", "placebo − baseline",
+                           "annotated − mul tokens", "placebo − mul tokens", "placebo − annotated"]),
+    ],
+)  # fmt: skip
+def test_four_groups_are_compared_with_one_or_each_with_each(tmp_path, capsys, flags, pairs):
+    result, printed = compared_groups(tmp_path, capsys, labelled(tmp_path, *flags, **FOUR))
+    contrasts = result["contrasts"]
+    assert [f"{each['other']} − {each['reference']}" for each in contrasts] == pairs
+    assert result["reference"] == (None if "--all-pairs" in flags else contrasts[0]["reference"])
+    rows = [each["rows"][0] for each in contrasts]
+    each_p = [max(row["mcnemar_p"], row["interval_p"]) for row in rows]
+    assert [row["holm_p"] for row in rows] == pytest.approx(statistics.holm_p(each_p))
+    for row, pair in zip(rows, pairs, strict=True):
+        is_unlike = ("baseline" in pair or "placebo" in pair) and ("mul tokens" in pair or "annotated" in pair)
+        assert row["verdict"].startswith("no difference") == (not is_unlike), pair
+    assert max(map(len, printed.partition("wrote")[0].split("\n"))) <= 100
+
+
+def test_a_pair_of_labels_has_the_numbers_of_the_two_flags(tmp_path, capsys):
+    write_evaluation(tmp_path / "a", "gsm8k", "baseline", np.arange(100) < 50)
+    write_evaluation(tmp_path / "b", "gsm8k", "mul_tokens", np.arange(100) < 60)
+    old, _ = compared_groups(tmp_path, capsys, arguments(tmp_path))
+    runs = ["--runs", f"baseline={tmp_path / 'a'}", f"mul_tokens={tmp_path / 'b'}", *arguments(tmp_path)[4:]]
+    new, _ = compared_groups(tmp_path, capsys, runs)
+    assert new["contrasts"][0]["rows"] == old["rows"]
+    assert new["token_usage"] == old["token_usage"]
+
+
+PAIR = {"a": ("baseline", [0.4, 0.4]), "b": ("mul_tokens", [0.4, 0.4])}
+
+
+@pytest.mark.parametrize(
+    ("groups", "flags", "message"),
+    [
+        (PAIR, ["--reference", "c"], "--reference c is none of the labels a, b; give one of them"),
+        (PAIR, ["--reference", "a", "--all-pairs"], "contradict each other"),
+        (PAIR, ["--baseline-dir", "x"], "--runs and --baseline-dir or --mul-tokens-dir contradict each other"),
+        ({"a": PAIR["a"]}, [], "--runs has one group, .*; give two or more"),
+        ({"verdict": PAIR["a"], "b": PAIR["b"]}, [], "label 'verdict' is a key of comparison.json; choose another"),
+        ({"x" * 25: PAIR["a"], "b": PAIR["b"]}, [], "is no label, expected 1 to 24 visible characters"),
+        ({"a": PAIR["a"], "b": ("mul_tokens", [0.4])}, [], "2 a folders against 1 of b"),
+        (
+            {"a": PAIR["a"], "b": ("mul_tokens", [0.4, 0.4], {"seeds": [1, 0]})}, [],
+            "is of seed 0, .* of seed 1; give all groups' folders in the same order of seeds",
+        ),
+        ({"a": PAIR["a"], "b": ("baseline", [0.4, 0.4], {"weights": "a"})}, [], "are of the same model"),
+    ],
+)  # fmt: skip
+def test_groups_that_cannot_be_compared_are_refused(tmp_path, groups, flags, message):
+    with pytest.raises(InputError, match=message):
+        compare_runs.main(labelled(tmp_path, *flags, **groups))
+    assert not (tmp_path / "comparison.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["a={0}/a_0", "a={0}/b_0"], "--runs has the label a twice"),
+        (["a={0}/a_0", "b={0}/none"], "--runs b: .*none is no folder; give one that an evaluation was written to"),
+        (["a={0}/a_0", "b"], "--runs b: no folder; give LABEL=DIR"),
+        (["a={0}/a_0,{0}/b_0", "b={0}/b_1,{0}/a_1"], "group a mixes condition: baseline in .* and mul_tokens in"),
+    ],
+)
+def test_words_of_runs_that_say_no_group_are_refused(tmp_path, words, message):
+    labelled(tmp_path, **PAIR)
+    with pytest.raises(InputError, match=message):
+        output = ["--output-path", str(tmp_path / "comparison.json")]
+        compare_runs.main(["--runs", *(word.format(tmp_path) for word in words), *output])
+
+
+def test_without_groups_it_says_what_is_missing():
+    with pytest.raises(InputError, match=r"required: --mul-tokens-dir \(or --runs LABEL=DIR …\)"):
+        compare_runs.main(["--baseline-dir", "a", "--output-path", "c.json"])
+    with pytest.raises(InputError, match="--reference and --all-pairs need --runs"):
+        compare_runs.main(["--baseline-dir", "a", "--mul-tokens-dir", "b", "--all-pairs", "--output-path", "c.json"])
+
+
+def test_steps_are_compared_by_right_ones_and_by_bits_of_the_shared_text(tmp_path, capsys):
+    for folder, condition, extra in (("a", "baseline", 0.2), ("b", "mul_tokens", 0.0)):
+        (tmp_path / folder).mkdir()
+        write_steps(tmp_path / folder, condition, extra_bits=extra)
+    result, printed = compared_groups(tmp_path, capsys, arguments(tmp_path))
+    steps, numbers, words = result["rows"]
+    assert [row["name"] for row in result["rows"]] == [
+        "step accuracy", "numbers, bits per byte", "words, bits per byte"
+    ]  # fmt: skip
+    for side, label in (("a", "baseline"), ("b", "mul_tokens")):
+        metrics = json.loads((tmp_path / side / "steps_results.json").read_text())["metrics"]
+        assert steps[label]["accuracy"] == pytest.approx(metrics["step_accuracy"])
+        assert steps[label]["correct"] == metrics["correct"]
+        assert numbers[label]["bits_per_byte"] == pytest.approx(metrics["number_bits_per_byte"])
+        assert words[label]["bits_per_byte"] == pytest.approx(metrics["word_bits_per_byte"])
+    assert (words["questions"], words["unit"], words["cohens_h"]) == (60, "bits per byte", None)
+    assert words["difference"] == pytest.approx(-0.2, abs=0.05)
+    assert words["verdict"] == "mul_tokens better", "fewer bits are better"
+    assert steps["verdict"].startswith("no difference shown; this run could have seen a difference of")
+    assert "interval_p" in words and "permutation_p" in steps
+    text = " ".join(printed.split())
+    assert "a token that replaces a fact forgets operand order, spacing and whether the result was written" in text
+    assert "a fact in the prefix tells the result just as 6*9=54 does" in text
+    assert result["plots"] == ["comparison_accuracy.png", "comparison_bits.png"]
+    assert result["token_usage"]["steps"]["baseline"]["avg_response_tokens"] == 6
+
+
+def test_bits_of_several_groups_are_corrected_for_being_several(tmp_path, capsys):
+    runs = []
+    for label, extra in (("one", 0.0), ("two", 0.0), ("three", 0.3)):
+        folders = [tmp_path / f"{label}{seed}" for seed in range(3)]
+        for seed, folder in enumerate(folders):
+            folder.mkdir()
+            own = 10 * len(runs) + seed
+            write_steps(folder, "baseline", seed=own, extra_bits=extra, weights=f"{label}{seed}")
+        runs.append(f"{label}={','.join(map(str, folders))}")
+    output = ["--output-path", str(tmp_path / "comparison.json")]
+    result, printed = compared_groups(tmp_path, capsys, ["--runs", *runs, *output])
+    words = [contrast["rows"][2] for contrast in result["contrasts"]]
+    assert [row["holm_p"] for row in words] == pytest.approx(statistics.holm_p([row["interval_p"] for row in words]))
+    assert words[0]["verdict"].startswith("no difference shown; this run could have seen a difference of 0.")
+    assert words[1]["verdict"] == "one better"
+    assert "words, bits per byte (60 questions): one" in printed
+    assert max(map(len, printed.partition("wrote")[0].split("\n"))) <= 100
+
+
+def test_steps_with_other_bytes_did_not_measure_the_same_text(tmp_path):
+    for folder, condition, more in (("a", "baseline", 0), ("b", "mul_tokens", 1)):
+        (tmp_path / folder).mkdir()
+        write_steps(tmp_path / folder, condition, more=more)
+    with pytest.raises(InputError, match="differ in the bytes of gsm8k-00000-1, so they did not measure the same text"):
+        compare_runs.main(arguments(tmp_path))
+    assert not (tmp_path / "comparison.json").exists()
+
+
+def test_steps_without_bits_are_refused_by_line(tmp_path):
+    for folder, condition in (("a", "baseline"), ("b", "mul_tokens")):
+        (tmp_path / folder).mkdir()
+        write_steps(tmp_path / folder, condition)
+    path = tmp_path / "b/steps_predictions.jsonl"
+    path.write_text(path.read_text().replace("word_bits", "bits", 1))
+    with pytest.raises(InputError, match="steps_predictions.jsonl line 1: word_bits is missing"):
+        compare_runs.main(arguments(tmp_path))

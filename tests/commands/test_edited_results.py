@@ -6,6 +6,7 @@ import compare_runs
 import make_report
 import pytest
 import show_progress
+from evaluated_steps import write_steps
 from finished_experiment import write_experiment
 
 from domain_tokens.comparison import figures, statistics
@@ -87,7 +88,7 @@ def check_edits(root, original, write):
             after = outcome(root)
             assert after in ("refused", before), (place, name)
             seen["refused" if after == "refused" else "the same"] += 1
-    assert min(seen.values()) > 5
+    assert min(seen.values()) > 3
 
 
 @pytest.mark.parametrize("name", ["eval_mul_tokens/gsm8k_results.json", "sft_gsm8k_mul_tokens/sft_results.json"])
@@ -98,7 +99,11 @@ def test_results_with_an_edited_field(experiment, name):
     check_edits(experiment, original, lambda results: path.write_text(json.dumps(results)))
 
 
-def test_predictions_with_an_edited_field(experiment):
-    path = experiment / "eval_mul_tokens/gsm8k_predictions.jsonl"
+@pytest.mark.parametrize("evaluation", ["gsm8k", "steps"])
+def test_predictions_with_an_edited_field(experiment, evaluation):
+    if evaluation == "steps":
+        for condition in ("baseline", "mul_tokens"):
+            write_steps(experiment / f"eval_{condition}", condition, questions=5)
+    path = experiment / f"eval_mul_tokens/{evaluation}_predictions.jsonl"
     first, *others = path.read_text().splitlines(keepends=True)
     check_edits(experiment, json.loads(first), lambda row: path.write_text(json.dumps(row) + "\n" + "".join(others)))

@@ -9,6 +9,7 @@ import pytest
 from conftest import write_jsonl
 from finished_experiment import HOSTILE, RIGHT, write_experiment
 
+from domain_tokens.conditions import CONDITIONS, Condition
 from domain_tokens.runs.errors import InputError
 
 
@@ -19,6 +20,51 @@ def report(tmp_path_factory):
         write_experiment(root / f"seed_{seed}", seed, RIGHT if seed == 0 else RIGHT[::-1])
     make_report.main([str(root)])
     return root / "report.html"
+
+
+@pytest.fixture(scope="module")
+def report_of_four(tmp_path_factory):
+    """Four conditions with two seeds each, with steps."""
+    root = tmp_path_factory.mktemp("reported") / "controls"
+    right = [(*pair, pair[1], pair[0]) for pair in RIGHT]
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("annotated", "placebo"):
+            patch.setitem(CONDITIONS, name, Condition(name, "{token}{text}", "a control"))
+        for seed in (0, 1):
+            write_experiment(root / f"seed_{seed}", seed, right, others=("annotated", "placebo"), with_steps=True)
+        make_report.main([str(root)])
+    return root / "report.html"
+
+
+def test_several_conditions_are_compared_with_the_first(report_of_four):
+    page = re.sub(r"\s+", " ", report_of_four.read_text(encoding="utf-8"))
+    headings = re.findall("<h3>(.*?)</h3>", page)
+    assert headings[0] == "GSM8K (40 questions)"
+    assert headings[-1] == "words, bits per byte (60 questions)"
+    assert [row[0] for row in cells(page, f"<h3>{headings[0]}</h3>")[1:]] == [
+        "mul_tokens − baseline", "annotated − baseline", "placebo − baseline",
+    ]  # fmt: skip
+    assert '<option value="both">all right</option>' in page
+    assert "a fact in the prefix tells the result just as 6*9=54 does" in page
+    assert "placebo: 80 of 81 right" in page
+    labels = re.findall(r'role="img" aria-label="([^"]*)"', page)
+    assert [label.partition(".")[0] for label in labels][:2] == ["Right answers", "Bits of the shared text"]
+    assert "bits per byte" not in labels[0]
+    assert labels[1].count("bits per byte: baseline 0.") + labels[1].count("bits per byte: baseline 1.") == 2
+
+
+def test_each_condition_has_its_losses_in_a_panel_of_its_own(report, report_of_four):
+    for page, conditions in ((report, 2), (report_of_four, 4)):
+        text = page.read_text(encoding="utf-8")
+        drawing = text.partition("Loss, stage 1: Tulu</figcaption>")[2].partition("</svg>")[0]
+        assert len(re.findall(r'<g id="lossstage1tulu-axes_\d+"', drawing)) == conditions
+
+
+def test_one_condition_alone_is_no_report(tmp_path):
+    write_experiment(tmp_path, 0, RIGHT)
+    (tmp_path / "eval_mul_tokens").rename(tmp_path / "away")
+    with pytest.raises(InputError, match="evaluations of baseline only; a report needs two conditions to compare"):
+        make_report.main([str(tmp_path)])
 
 
 def test_it_is_one_file_that_names_no_other(report):
@@ -120,7 +166,7 @@ def test_plots_have_text_alternatives(report):
         "Right answers", "Loss, stage 1: Tulu", "Loss, stage 2: GSM8K", "Length of replies, GSM8K",
         "Length of replies, probes",
     ]  # fmt: skip
-    assert "GSM8K: baseline 50.0%, mul_tokens 62.5%" in labels[0]
+    assert "GSM8K: baseline 50.0% ± 0.0, mul_tokens 62.5% ± 0.0" in labels[0]
     assert "baseline, at the end: training loss 1.0000, validation loss 1.2500" in labels[1]
 
 
@@ -241,7 +287,9 @@ def test_it_can_be_used_by_keyboard(opened):
 
 
 @pytest.mark.parametrize("width", [360, 400, 1000, 1160, 1400])
-def test_nothing_sticks_out_of_the_page(browser, report, width):
+@pytest.mark.parametrize("which", ["report", "report_of_four"])
+def test_nothing_sticks_out_of_the_page(browser, request, which, width):
+    report = request.getfixturevalue(which)
     device = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": True}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", device)
     browser.get(report.as_uri())

@@ -103,3 +103,16 @@ def test_a_block_without_end_and_a_missing_note_are_refused(experiment, tmp_path
     assert note.read_text().endswith("precious")
     with pytest.raises(InputError, match="is no folder"):
         show_progress.main([str(tmp_path / "no")])
+
+
+def test_it_shows_the_conditions_and_evaluations_that_are_there(tmp_path, capsys):
+    steps = {"step_accuracy": 0.125, "correct": 5, "total": 40}
+    make(tmp_path, "eval_baseline", steps_results_json=EVALUATED | {"metrics": steps})
+    show_progress.main([str(tmp_path)])
+    header, _, *rows = capsys.readouterr().out.splitlines()
+    assert header.split() == ["baseline"]
+    assert rows[-1].split("  ")[-1].strip() == "complete: 12.5% of 40"
+    lineage = [{"stage": "prepare_base", "source": "toy"}]
+    make(tmp_path, "sft_tulu_mul_tokens", domain_tokens_json={"condition": "mul_tokens", "lineage": lineage})
+    show_progress.main([str(tmp_path)])
+    assert capsys.readouterr().out.splitlines()[0].split("  ")[0] == "(generated data)"

@@ -3,6 +3,7 @@
 import json
 
 from conftest import arithmetic_probes, write_jsonl
+from evaluated_steps import write_steps
 
 from domain_tokens.evaluation.fact_usage import fact_usage
 from domain_tokens.evaluation.scores import metrics
@@ -12,22 +13,27 @@ RIGHT = [(False, True)] * 10 + [(True, False)] * 5 + [(True, True)] * 15 + [(Fal
 HOSTILE = '</script><script>document.title = "obeyed"</script><img src=x onerror="document.title=1">'
 
 
-def write_experiment(root, seed, right, with_probes=True, wrong_probes=("mul_table-6x9",), source="gpt2", dataset=None):
-    """Both conditions' stages and evaluations of one seed; question 3's replies try to be HTML.
+def write_experiment(
+    root, seed, right, with_probes=True, wrong_probes=("mul_table-6x9",), source="gpt2", dataset=None, others=(),
+    with_steps=False,
+):  # fmt: skip
+    """The conditions' stages and evaluations of one seed; question 3's replies try to be HTML.
 
-    source: of the start models. dataset: that GSM8K's questions were read from.
+    right: by question, for each condition. source: of the start models. dataset: that GSM8K's questions were read from.
+    others: conditions beside baseline and mul_tokens.
     """
-    for side, condition in enumerate(("baseline", "mul_tokens")):
+    for side, condition in enumerate(("baseline", "mul_tokens", *others)):
+        facts = condition != "baseline"
         rows = []
         for i, pair in enumerate(right):
-            fact = "<MUL_6_9_54>" if condition == "mul_tokens" else "6*9"
+            fact = "<MUL_6_9_54>" if facts else "6*9"
             reply = HOSTILE if i == 3 else f"{fact}=<<{fact}=54>>54\n#### {54 if pair[side] else 55}"
             rows.append(
                 {
                     "id": f"gsm8k-{i:05}", "question": f"What is 6 times 9 in world {i}?", "reference": "54",
                     "reply": reply, "extracted": "54" if pair[side] else "55", "extracted_strict": None,
                     "correct": pair[side], "correct_strict": pair[side], "tokens": 5 + i + side,
-                    "mul_tokens": 2 * side, "finished": True,
+                    "mul_tokens": 2 * facts, "finished": True,
                 }
             )  # fmt: skip
         probes = [
@@ -49,11 +55,13 @@ def write_experiment(root, seed, right, with_probes=True, wrong_probes=("mul_tab
                                 "libraries": {"torch": "2.13.0", "transformers": "5.23.0"}},
             }  # fmt: skip
             (root / f"eval_{condition}/{name}_results.json").write_text(json.dumps(results))
+        if with_steps:
+            write_steps(root / f"eval_{condition}", condition, seed, 0.3 + 0.05 * side, 0.1 * side, source=source)
         for stage, name in (("sft_tulu", "tulu_sft_results.json"), ("sft_gsm8k", "sft_results.json")):
             rate = 0.001 if (stage, condition) == ("sft_gsm8k", "mul_tokens") else 0.002
             results = {
                 "seed": seed, "train_loss": 1.5, "eval_loss": 1.25, "steps": 100, "total_train_samples": 1600,
-                "injected_mul_tokens": 900 * side, "injected_by_fact": {"<MUL_6_9_54>": 900} if side else {},
+                "injected_mul_tokens": 900 * facts, "injected_by_fact": {"<MUL_6_9_54>": 900} if facts else {},
                 "loss_curves": {"train": [[50, 2.0 + seed], [100, 1.0]], "validation": [[100, 1.25]]},
                 "config": {"seed": seed, "data": {"subset": None}, "trainer": {"learning_rate": rate}},
                 "train_runtime": 90.0, "weights": "f" * 64, "environment": {"commit": None, "dirty": None},

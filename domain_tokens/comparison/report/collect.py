@@ -5,11 +5,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from domain_tokens.comparison.compare import Row, compare_evaluations
+from domain_tokens.comparison.compare import Contrast, compare_groups
 from domain_tokens.comparison.reading import Evaluation, Runs, read_runs
 from domain_tokens.conditions import CONDITIONS
 from domain_tokens.runs.errors import InputError
-from domain_tokens.runs.names import SFT_STAGES, eval_folder, is_experiment, seed_folder, seeds_below, stage_folder
+from domain_tokens.runs.names import (
+    SFT_STAGES,
+    STEPS_EVAL,
+    eval_folder,
+    is_experiment,
+    seed_folder,
+    seeds_below,
+    stage_folder,
+)
 from domain_tokens.runs.schemas import TrainingResults, read_results
 
 
@@ -27,8 +35,17 @@ class Training:
 class Experiment:
     root: Path
     runs: dict[str, Runs]  # the evaluations, by name
-    rows: list[Row]  # of the comparison
+    contrasts: list[Contrast]  # of the first condition with each of the others
     trainings: list[Training]  # by seed, condition and stage
+
+    @property
+    def conditions(self) -> list[str]:
+        return list(next(iter(self.runs.values())))
+
+    @property
+    def replies(self) -> dict[str, Runs]:
+        """The evaluations whose questions the page shows: all but the steps, which are several thousand."""
+        return {name: groups for name, groups in self.runs.items() if name != STEPS_EVAL}
 
     def evaluations(self) -> list[tuple[str, Evaluation]]:
         """Return all evaluations with their names."""
@@ -49,12 +66,17 @@ def collect_experiment(root: Path, seeds: Sequence[int] | None) -> Experiment:
     if seeds is None and not is_experiment(root):
         seeds = seeds_below(root)
     roots = [seed_folder(root, seed) for seed in seeds] if seeds else [root]
-    runs = read_runs({condition: [eval_folder(each, condition) for each in roots] for condition in CONDITIONS})
+    present = [each for each in CONDITIONS if any(eval_folder(own, each).is_dir() for own in roots)]
+    if len(present) == 1:
+        raise InputError(f"{root} holds evaluations of {present[0]} only; a report needs two conditions to compare")
+    conditions = present or list(CONDITIONS)
+    runs = read_runs({condition: [eval_folder(each, condition) for each in roots] for condition in conditions})
     trainings = [
         Training(folder, stage, condition, read_results(folder / results_name, TrainingResults))
         for each in roots
-        for condition in CONDITIONS
+        for condition in conditions
         for stage, results_name in SFT_STAGES.items()
         if ((folder := stage_folder(each, stage, condition)) / results_name).is_file()
     ]
-    return Experiment(root, runs, compare_evaluations(runs), trainings)
+    contrasts = compare_groups(runs, [(conditions[0], other) for other in conditions[1:]])
+    return Experiment(root, runs, contrasts, trainings)

@@ -41,7 +41,7 @@ function side(condition, reply, i) {
   const made = element("div", "side",
     element("p", reply.right ? "verdict-right" : "verdict-wrong", words, element("span", "meta", size)),
     element("pre", "", ...withFacts(reply.reply || "(empty)")));
-  made.style.borderColor = `var(--group-${i})`;
+  made.style.borderColor = `var(--group-${i % 6})`;
   return made;
 }
 

@@ -1,5 +1,6 @@
 """The page as HTML. Jinja2 escapes all text, and page.js inserts the questions, which travel as JSON, as text."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +9,19 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from domain_tokens.comparison import formats
-from domain_tokens.comparison.compare import mul_tables
-from domain_tokens.comparison.figures import accuracy_figure, figure_as_svg, loss_figure, reply_length_figure
+from domain_tokens.comparison.compare import NO_DIFFERENCE, Contrast, measures, mul_tables
+from domain_tokens.comparison.figures import (
+    accuracy_figure,
+    bits_figure,
+    figure_as_svg,
+    loss_figure,
+    reply_length_figure,
+)
 from domain_tokens.comparison.formats import EVALUATION_NAMES, STAGE_NAMES
 from domain_tokens.comparison.reading import data_label
 from domain_tokens.comparison.report.collect import Experiment
 from domain_tokens.comparison.report.provenance import environments, recipes, run_table
 from domain_tokens.comparison.report.questions import questions_as_json
-from domain_tokens.conditions import CONDITIONS
 from domain_tokens.evaluation.fact_usage import fact_usage
 from domain_tokens.facts import FACT_TOKENS, show_facts
 from domain_tokens.runs.files import shown_path
@@ -27,6 +33,7 @@ _LOSS_NOTE = "Losses per token of different conditions cannot be compared: their
 
 def render_report(experiment: Experiment) -> str:
     """Return the whole page. Styles, script, plots and data are in it, so that it loads nothing."""
+    seeds = len(next(iter(next(iter(experiment.runs.values())).values())))
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
@@ -37,17 +44,23 @@ def render_report(experiment: Experiment) -> str:
         title=experiment.root.resolve().name,
         root=shown_path(experiment.root),
         generated=data_label(experiment.runs),
-        rows=experiment.rows,
-        measures=formats.measure_table(experiment.rows, *CONDITIONS),
-        seeds=len(experiment.rows[0][next(iter(CONDITIONS))]["by_seed"]),
-        conditions=list(CONDITIONS),
+        first=experiment.contrasts[0]["rows"][0],
+        verdict=_verdict(experiment.contrasts),
+        contrasts=experiment.contrasts,
+        blocks=_blocks(experiment.contrasts),
+        differences=_differences(experiment.contrasts, seeds),
+        has_bits=any(map(formats.is_bits, experiment.contrasts[0]["rows"])),
+        steps_note=formats.STEPS_NOTE,
+        bits_note=formats.BITS_NOTE,
+        seeds=seeds,
+        conditions=experiment.conditions,
         style=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
         script=Markup((_HERE / "page.js").read_text(encoding="utf-8")),
         plots=_plots(experiment),
         mul_tables=mul_tables(experiment.runs[PROBES_EVAL]) if PROBES_EVAL in experiment.runs else {},
         usage=_usage(experiment),
         stages=list(STAGE_NAMES.values()),
-        evaluations=[EVALUATION_NAMES[name] for name in experiment.runs],
+        evaluations=[EVALUATION_NAMES[name] for name in experiment.replies],
         runs=run_table(experiment),
         environments=environments(experiment),
         recipes=recipes(experiment),
@@ -55,24 +68,60 @@ def render_report(experiment: Experiment) -> str:
     )
 
 
+def _verdict(contrasts: Sequence[Contrast]) -> str:
+    """Return the verdict on the first measure: of one contrast its own, of several every difference that is claimed."""
+    if len(contrasts) == 1:
+        return formats.short_verdict(contrasts[0]["rows"][0])
+    claims = []
+    for contrast in contrasts:
+        verdict = formats.short_verdict(contrast["rows"][0])
+        if verdict != NO_DIFFERENCE:
+            is_other = verdict == f"{contrast['other']} better"
+            claims.append(f"{verdict} than {contrast['reference' if is_other else 'other']}")
+    return ", ".join(claims) or NO_DIFFERENCE
+
+
+def _blocks(contrasts: Sequence[Contrast]) -> list[dict[str, Any]]:
+    """Return tables: of one contrast a single one without title, of several one for each measure."""
+    if len(contrasts) == 1:
+        (contrast,) = contrasts
+        rows = formats.measure_table(contrast["rows"], contrast["reference"], contrast["other"])
+        return [{"title": "", "rows": rows}]
+    return formats.contrast_rows(contrasts)
+
+
+def _differences(contrasts: Sequence[Contrast], seeds: int) -> dict[str, str]:
+    """Return by name in what the groups of each contrast differ, where it is more than their conditions."""
+    return {
+        formats.contrast_name(each): formats.differences_in_words(each["differs_in"], seeds)
+        for each in contrasts
+        if each["differs_in"] != ["condition"]
+    }
+
+
 def _plots(experiment: Experiment) -> list[dict[str, str]]:
     """Return of each plot its title, its drawing, a note, and the same in words for readers who do not see it."""
-    accuracies = [
-        f"{row['name']}: " + ", ".join(f"{each} {formats.percent(row[each]['accuracy'])}" for each in CONDITIONS)
-        for row in experiment.rows
+    rows, conditions = measures(experiment.contrasts), experiment.conditions
+    words = [
+        f"{row['name']}: {', '.join(f'{each} {formats.reached(row, each)}' for each in conditions)}" for row in rows
     ]
-    plots = [_plot("Right answers", accuracy_figure(experiment.rows, list(CONDITIONS)), accuracies)]
+    bits = list(map(formats.is_bits, rows))
+    accuracies = [each for each, in_bits in zip(words, bits, strict=True) if not in_bits]
+    plots = [_plot("Right answers", accuracy_figure(rows, conditions), accuracies)]
+    if any(bits):
+        told = [each for each, in_bits in zip(words, bits, strict=True) if in_bits]
+        plots.append(_plot("Bits of the shared text", bits_figure(rows, conditions), told, formats.BITS_NOTE))
     for stage, name in STAGE_NAMES.items():
         curves = {
             condition: [
                 run["loss_curves"] for run in experiment.trainings_of(stage, condition) if run.get("loss_curves")
             ]
-            for condition in CONDITIONS
+            for condition in conditions
         }
-        if any(curves.values()):
-            losses = [_last_losses(condition, runs) for condition, runs in curves.items() if runs]
+        if curves := {condition: runs for condition, runs in curves.items() if runs}:
+            losses = [_last_losses(condition, runs) for condition, runs in curves.items()]
             plots.append(_plot(f"Loss, {name}", loss_figure(curves), losses, _LOSS_NOTE))
-    for evaluation, groups in experiment.runs.items():
+    for evaluation, groups in experiment.replies.items():
         tokens = {
             label: [row["tokens"] for each in group for row in each.predictions] for label, group in groups.items()
         }
@@ -105,7 +154,7 @@ def _usage(experiment: Experiment) -> list[dict[str, Any]]:
     ]
     written = [
         fact_usage(row for group in groups.values() for evaluation in group for row in evaluation.predictions)
-        for groups in experiment.runs.values()
+        for groups in experiment.replies.values()
     ]
     rows = [
         {

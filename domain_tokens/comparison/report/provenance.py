@@ -18,7 +18,7 @@ def run_table(experiment: Experiment) -> list[dict[str, str]]:
     for name, run in experiment.evaluations():
         metrics, seconds = run.results["metrics"], run.results.get("runtime")
         outcome = f"{metrics['correct']} of {metrics['total']} right"
-        what, facts = f"evaluation: {EVALUATION_NAMES[name]}", metrics["mul_token_count"]
+        what, facts = f"evaluation: {EVALUATION_NAMES[name]}", metrics.get("mul_token_count")
         rows.append((what, run, run.seed, outcome, facts, seconds))
     return [
         {

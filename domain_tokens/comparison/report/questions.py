@@ -7,7 +7,6 @@ from typing import Any
 from domain_tokens.comparison.formats import EVALUATION_NAMES
 from domain_tokens.comparison.reading import Evaluation, Runs
 from domain_tokens.comparison.report.collect import Experiment
-from domain_tokens.conditions import CONDITIONS
 from domain_tokens.data.conversations import UnusableRow, gsm8k_conversation
 from domain_tokens.data.readers import open_rows
 from domain_tokens.evaluation.questions import gsm8k_id
@@ -19,8 +18,8 @@ from domain_tokens.runs.names import GSM8K_EVAL
 def questions_as_json(experiment: Experiment) -> str:
     """Return JSON in which nothing can end the <script> element around it."""
     value = {
-        "evaluations": [_evaluation(name, groups) for name, groups in experiment.runs.items()],
-        "conditions": list(CONDITIONS),
+        "evaluations": [_evaluation(name, groups) for name, groups in experiment.replies.items()],
+        "conditions": experiment.conditions,
         "facts": {token: show_facts(token) for token in FACT_TOKENS},
         "pattern": FACT_PATTERN.pattern,
     }
