@@ -260,6 +260,18 @@ def test_questions_are_sorted_and_marks_are_coloured(opened):
     assert colors == ["rgb(0, 128, 76)", "rgb(192, 58, 0)"]
 
 
+def test_a_large_page_is_compressed_and_works_alike(browser, report, tmp_path, monkeypatch):
+    monkeypatch.setattr("domain_tokens.comparison.report.questions.LONGEST_TEXT", 1000)
+    make_report.main([str(report.parent), "--output-path", str(tmp_path / "large.html")])
+    assert (tmp_path / "large.html").stat().st_size < report.stat().st_size - 10_000
+    shown = []
+    for page in (report, tmp_path / "large.html"):
+        browser.get(page.as_uri())
+        shown.append((count(browser), browser.find_element("id", "list").text))
+    assert shown[0] == shown[1]
+    assert shown[0][0]
+
+
 def test_a_link_leads_to_one_question(browser, report):
     browser.get("about:blank")
     browser.get(f"{report.as_uri()}#mul_table-6x9")

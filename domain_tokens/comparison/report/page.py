@@ -21,7 +21,7 @@ from domain_tokens.comparison.formats import EVALUATION_NAMES, STAGE_NAMES
 from domain_tokens.comparison.reading import data_label
 from domain_tokens.comparison.report.collect import Experiment
 from domain_tokens.comparison.report.provenance import environments, recipes, run_table
-from domain_tokens.comparison.report.questions import questions_as_json
+from domain_tokens.comparison.report.questions import questions_data
 from domain_tokens.evaluation.fact_usage import fact_usage
 from domain_tokens.facts import FACT_TOKENS, show_facts
 from domain_tokens.runs.files import shown_path
@@ -34,6 +34,7 @@ _LOSS_NOTE = "Losses per token of different conditions cannot be compared: their
 def render_report(experiment: Experiment) -> str:
     """Return the whole page. Styles, script, plots and data are in it, so that it loads nothing."""
     seeds = len(next(iter(next(iter(experiment.runs.values())).values())))
+    questions, questions_type = questions_data(experiment)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
@@ -64,7 +65,8 @@ def render_report(experiment: Experiment) -> str:
         runs=run_table(experiment),
         environments=environments(experiment),
         recipes=recipes(experiment),
-        questions=Markup(questions_as_json(experiment)),
+        questions=Markup(questions),
+        questions_type=questions_type,
     )
 
 

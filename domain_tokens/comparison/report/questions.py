@@ -1,5 +1,7 @@
 """The questions with every reply, as the data of the page's script."""
 
+import base64
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,15 @@ from domain_tokens.facts import FACT_PATTERN, FACT_TOKENS, show_facts
 from domain_tokens.runs.errors import InputError
 from domain_tokens.runs.names import GSM8K_EVAL
 
+LONGEST_TEXT = 500_000  # characters of JSON that the page carries as they are
 
-def questions_as_json(experiment: Experiment) -> str:
-    """Return JSON in which nothing can end the <script> element around it."""
+
+def questions_data(experiment: Experiment) -> tuple[str, str]:
+    """Return the content of a <script> element, in which nothing can end the element, and its type.
+
+    That is JSON, or from a few hundred thousand characters on gzipped JSON in base64: replies of many seeds are much
+    alike.
+    """
     value = {
         "evaluations": [_evaluation(name, groups) for name, groups in experiment.replies.items()],
         "conditions": experiment.conditions,
@@ -24,7 +32,9 @@ def questions_as_json(experiment: Experiment) -> str:
         "pattern": FACT_PATTERN.pattern,
     }
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    if len(text) > LONGEST_TEXT:
+        return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode(), "application/gzip"
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"), "application/json"
 
 
 def _evaluation(name: str, groups: Runs) -> dict[str, Any]:
