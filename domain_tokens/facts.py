@@ -1,7 +1,8 @@
-"""The 45 fact tokens: their strings, their order, their products, and where they stand in a vocabulary."""
+"""The 45 fact tokens: strings, order, products, places in a vocabulary, and how they mark or show a fact in a text."""
 
-import re
 from collections.abc import Iterable, Mapping
+
+import regex as re  # Python's own misreads possessive quantifiers before 3.11.5, which Debian 12 does not have
 
 FACTS = tuple((a, b) for a in range(1, 10) for b in range(a, 10))
 
@@ -24,12 +25,6 @@ _EQUATION_OF_TOKEN = {token: f"{a}×{b}={a * b}" for token, (a, b) in zip(FACT_T
 # Matches exactly the 45 strings, so a look-alike such as <MUL_6_9_55> stays ordinary text.
 FACT_PATTERN = re.compile("|".join(FACT_TOKENS))
 
-
-def show_facts(text: str, mark: str = "{}") -> str:
-    """Write each fact token as its equation, for people: `6×9=54`. mark: what to put around it, such as a colour."""
-    return FACT_PATTERN.sub(lambda match: mark.format(_EQUATION_OF_TOKEN[match[0]]), text)
-
-
 # GPT-2's 50,257 BPE entries are padded to 50,304 in the pretraining vocabulary; the facts follow them.
 GPT2_BPE_SIZE = 50257
 GPT2_FILLERS = tuple(f"<|padding_{i}|>" for i in range(47))
@@ -39,6 +34,30 @@ GPT2_VOCAB_SIZE = GPT2_FIRST_FACT_ID + len(FACT_TOKENS)
 # The token that marks a fact in the placebo condition and says nothing: GPT-2's first filler, or one appended after the
 # facts of any other tokenizer.
 PLACEBO_TOKENS = ("<PLACEBO>", GPT2_FILLERS[0])
+
+# A mark is a placebo token, or a fact token directly in front of its own operands: it adds nothing to the text.
+GAP = r"[^\S\r\n]*+"  # a line break ends a product: "3\n* 4" is a number and a list item
+_OPERANDS = rf"(?:(?P=a){GAP}[*×xX]{GAP}(?P=b)|(?P=b){GAP}[*×xX]{GAP}(?P=a))(?![.,]?[0-9])"
+_FACT_AS_MARK = rf"(?={FACT_PATTERN.pattern})<MUL_(?P<a>[1-9])_(?P<b>[1-9])_[0-9]++>(?={_OPERANDS})"
+MARK_OR_FACT = re.compile(
+    rf"(?P<mark>{'|'.join(map(re.escape, PLACEBO_TOKENS))}|{_FACT_AS_MARK})|(?:{FACT_PATTERN.pattern})"
+)
+# What comes next may make a mark of it.
+_UNDECIDED = re.compile(rf"(?:{FACT_PATTERN.pattern})(?:[1-9]{GAP}(?:[*×xX]{GAP}(?:[1-9][.,]?)?)?)?\Z")
+
+
+def show_facts(text: str, around: str = "{}") -> str:
+    """Write tokens for people: a fact as its equation `6×9=54`, a mark as `▸`, for its fact follows in digits.
+
+    around: what to put around each, such as a colour.
+    """
+    return MARK_OR_FACT.sub(lambda match: around.format("▸" if match["mark"] else _EQUATION_OF_TOKEN[match[0]]), text)
+
+
+def settled_length(text: str) -> int:
+    """Return how much of a growing text is shown alike whatever follows: all but a fact that may become a mark."""
+    undecided = _UNDECIDED.search(text)
+    return undecided.start() if undecided else len(text)
 
 
 def placebo_token(vocabulary: Iterable[str]) -> str | None:

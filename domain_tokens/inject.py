@@ -13,26 +13,25 @@ from math import prod
 
 import regex as re  # Python's own misreads possessive quantifiers before 3.11.5, which Debian 12 does not have
 
-from domain_tokens.facts import FACT_PATTERN, FACT_TOKENS, PLACEBO_TOKENS, PRODUCT_OF_TOKEN, fact_token
+from domain_tokens.facts import FACT_TOKENS, GAP, MARK_OR_FACT, PLACEBO_TOKENS, PRODUCT_OF_TOKEN, fact_token
 
 _FACT = "\ue000"  # one fact token in the text that the rules look at; to them it is a number
-_GAP = r"[^\S\r\n]*+"  # a line break ends a product: "3\n* 4" is a number and a list item
 _NUMERIC = rf"\d{_FACT}¼-¾²³¹⁰-₉⅐-↉"  # digits of any script, fractions, superscripts
 _CURRENCY = "$€£¥"
 
-_PRODUCT = re.compile(rf"([1-9])({_GAP})([*×xX])({_GAP})([1-9])")
+_PRODUCT = re.compile(rf"([1-9])({GAP})([*×xX])({GAP})([1-9])")
 _NUMBER = rf"[0-9{_FACT}]++(?:[.,][0-9{_FACT}]++)*+"
 _EXPRESSION = re.compile(  # numbers with operators between them: 5 + 3 x 4 = 17
     rf"(?<![0-9{_FACT}.,]){_NUMBER}[)\]}}]*+"
-    rf"(?:{_GAP}[-−–+*×xX÷/=]{_GAP}[{_CURRENCY}(\[{{<+\-−]*+{_NUMBER}[)\]}}]*+)++"
+    rf"(?:{GAP}[-−–+*×xX÷/=]{GAP}[{_CURRENCY}(\[{{<+\-−]*+{_NUMBER}[)\]}}]*+)++"
 )
 
 # A power, and not the ** that closes bold text: "12**2", "12 ** n", but "**3*4 = 12** apples".
-_POWER = rf"(?:{_GAP}\^|\*\*{_GAP}[(+\-−.√0-9{_FACT}]|\*\*[\w]|[^\S\r\n]++\*\*{_GAP}[\w({_FACT}]|[²³¹⁰⁴-⁹⁺⁻])"
+_POWER = rf"(?:{GAP}\^|\*\*{GAP}[(+\-−.√0-9{_FACT}]|\*\*[\w]|[^\S\r\n]++\*\*{GAP}[\w({_FACT}]|[²³¹⁰⁴-⁹⁺⁻])"
 # The number in front is only a part of another: 12 000, 12 1/2, 12 and a half, 12 %, 12 \%, 12 \frac{1}{2}, 12 million.
 _GOES_ON = (
-    rf"(?:{_GAP}(?:[{_NUMERIC}%‰]|\.[0-9]|\\[A-Za-z%]|per\s?cent|pct|hundred|thousand|[mbtr]+illion|squared|cubed"
-    rf"|factorial|choose|raised|to the\b|and{_GAP}(?:[0-9]+/|(?:a|one){_GAP}(?:half|third|quarter)))|{_POWER})"
+    rf"(?:{GAP}(?:[{_NUMERIC}%‰]|\.[0-9]|\\[A-Za-z%]|per\s?cent|pct|hundred|thousand|[mbtr]+illion|squared|cubed"
+    rf"|factorial|choose|raised|to the\b|and{GAP}(?:[0-9]+/|(?:a|one){GAP}(?:half|third|quarter)))|{_POWER})"
 )
 _OPERAND = rf"(?:[{_CURRENCY}.(√0-9{_FACT}]|<<|[A-Za-z]\b)"
 
@@ -40,13 +39,13 @@ _OPERAND = rf"(?:[{_CURRENCY}.(√0-9{_FACT}]|<<|[A-Za-z]\b)"
 _OPENS = re.compile(rf"(?:[\s(\[{{<=+\-−–±*×|`{_CURRENCY}]|(?<!>)>|(?<![0-9{_FACT}])[:\"'“‘])\Z")
 _NUMBER_BEFORE = re.compile(rf"[%{_NUMERIC}]\Z")
 _TIGHTER_BEFORE = re.compile(
-    rf"(?:[/÷∕⁄／∶√∛∜%^~}}]|\\[A-Za-z,;:!]+|[0-9){_FACT}][^\S\r\n]++:|[0-9.]e|[\w)\]>{_NUMERIC}]{_GAP}\*\*"
+    rf"(?:[/÷∕⁄／∶√∛∜%^~}}]|\\[A-Za-z,;:!]+|[0-9){_FACT}][^\S\r\n]++:|[0-9.]e|[\w)\]>{_NUMERIC}]{GAP}\*\*"
     r"|\b(?:divided by|over|per|mod|modulo|rem|div|choose|power|sqrt|log|ln|lg|exp|(?:sin|cos|tan|cot|sec|csc)h?"
     r"|(?:root|square|cube|power|logarithm|factorial|reciprocal|inverse) of))\Z",
     re.IGNORECASE,
 )
 _OPERATOR_BEFORE = re.compile(
-    rf"(?i)(?:[\w)\]}}%>{_NUMERIC}]{_GAP}(?:[*×·⋅∗]|>>)|[)\]}}{_NUMERIC}]{_GAP}(?:x|<<)|\b(?:plus|minus|times|by))\Z"
+    rf"(?i)(?:[\w)\]}}%>{_NUMERIC}]{GAP}(?:[*×·⋅∗]|>>)|[)\]}}{_NUMERIC}]{GAP}(?:x|<<)|\b(?:plus|minus|times|by))\Z"
 )
 # "*3*4" is an italic 3, "**3*4" is bold, and "5*3*4" is arithmetic.
 _EMPHASIS_BEFORE = re.compile(rf"(?:(?<![\w)\]}}%*{_NUMERIC}])\*|\*{{3,}})\Z")
@@ -55,26 +54,19 @@ _ARTICLE_BEFORE = re.compile(r"\b(?:an?|the)\Z", re.IGNORECASE)
 # After the second operand: any character but these touches it as part of a number, a name or a tighter operator.
 _BOUND_AFTER = re.compile(
     rf"[^\s)\]}}.,;:?…+\-−–*×÷/=<>|`$\\]|[.,:][\w{_NUMERIC}]|[-−–][^\W\d_]|\\(?![)\]])"
-    rf"|{_GAP}\*(?!\*|{_GAP}[-−]?{_OPERAND})|{_GOES_ON}"
+    rf"|{GAP}\*(?!\*|{GAP}[-−]?{_OPERAND})|{_GOES_ON}"
 )
 
 # What follows "=": perhaps a currency sign, perhaps a GSM8K annotation <<6*9=54>>, then the number.
 _RESULT = re.compile(
-    rf"{_GAP}=(?!=){_GAP}[{_CURRENCY}]?(?:<<[^<>\n]{{0,200}}>>)?{_GAP}"
+    rf"{GAP}=(?!=){GAP}[{_CURRENCY}]?(?:<<[^<>\n]{{0,200}}>>)?{GAP}"
     rf"(?P<sign>[-−–+]?)[{_CURRENCY}]?(?P<number>[0-9]++(?:,[0-9]{{3}})*+(?:\.[0-9]++)?|\.[0-9]++)"
 )
 _RESULT_GOES_ON = re.compile(rf"_|[kKMBx]\b|bn\b|[eE][-+]?[0-9]|[,.:'’][0-9{_FACT}]|{_GOES_ON}")
 # The number is only the first operand of an expression: 6*9 = 54 - 4
-_RESULT_IS_OPERAND = re.compile(
-    rf"{_GAP}(?:[-−–+*×÷/·⋅∗xX]{_GAP}[-−]?{_GAP}{_OPERAND}|<<{_GAP}[0-9{_FACT}])|[^\S\r\n]++>>"
-)
+_RESULT_IS_OPERAND = re.compile(rf"{GAP}(?:[-−–+*×÷/·⋅∗xX]{GAP}[-−]?{GAP}{_OPERAND}|<<{GAP}[0-9{_FACT}])|[^\S\r\n]++>>")
 
-_FACT_TOKEN = rf"(?:{FACT_PATTERN.pattern})"
-_PLACEBO = "|".join(map(re.escape, PLACEBO_TOKENS))
-_OPERANDS = rf"(?:(?P=a){_GAP}[*×xX]{_GAP}(?P=b)|(?P=b){_GAP}[*×xX]{_GAP}(?P=a))(?![.,]?[0-9])"
-_MARK = rf"{_PLACEBO}|(?={_FACT_TOKEN})<MUL_(?P<a>[1-9])_(?P<b>[1-9])_[0-9]++>(?={_OPERANDS})"
-_MARK_OR_FACT = re.compile(rf"(?P<mark>{_MARK})|{_FACT_TOKEN}")
-_TOKEN_AT_END = re.compile(rf"(?:{_FACT_TOKEN}|{_PLACEBO})\Z")
+_TOKEN_AT_END = re.compile(rf"(?:{'|'.join(map(re.escape, FACT_TOKENS + PLACEBO_TOKENS))})\Z")
 _LONGEST_TOKEN = max(map(len, FACT_TOKENS + PLACEBO_TOKENS))
 _SHORT_PIECE = re.compile(r"[^>]{0,64}>|[^>]{1,64}")  # every closing bracket ends one
 
@@ -114,7 +106,7 @@ def expand(text: str) -> str:
         while done and len(piece) < _LONGEST_TOKEN:
             piece = done.pop() + piece
         if token := _TOKEN_AT_END.search(piece, max(0, len(piece) - _LONGEST_TOKEN)):
-            found = _MARK_OR_FACT.match(text, match.end() - len(token[0]))
+            found = MARK_OR_FACT.match(text, match.end() - len(token[0]))
             is_mark = token[0] in PLACEBO_TOKENS or (found and found.end() == match.end() and found["mark"])
             piece = piece[: token.start()] + ("" if is_mark else str(PRODUCT_OF_TOKEN[token[0]]))
         done += piece[:-_LONGEST_TOKEN], piece[-_LONGEST_TOKEN:]
@@ -159,7 +151,7 @@ def _without_marks(text: str) -> tuple[str, Sequence[int]]:
     if "<MUL_" not in text and not any(token in text for token in PLACEBO_TOKENS):
         return text, range(len(text))
     parts, origin, copied = [], [], 0
-    for match in _MARK_OR_FACT.finditer(text):
+    for match in MARK_OR_FACT.finditer(text):
         parts += text[copied : match.start()], "" if match["mark"] else _FACT
         origin += range(copied, match.start() + (not match["mark"]))
         copied = match.end()

@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from domain_tokens.evaluation.sampling import Sampling
-from domain_tokens.facts import show_facts
+from domain_tokens.facts import settled_length, show_facts
 from domain_tokens.runs.command import SEED_RANGE, CommandParser, check_seed, run
 from domain_tokens.runs.errors import InputError, nearest
 from domain_tokens.runs.files import write_json
@@ -111,14 +111,23 @@ class Screen:
         self.is_terminal = sys.stdout.isatty()
         self.as_equations = self.is_terminal and not raw
         has_colour = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-        self.mark = FACT_COLOUR if has_colour else "{}"
+        self.colour = FACT_COLOUR if has_colour else "{}"
+        self.held = ""  # the end of a reply that is still growing
 
     def show(self, text: str) -> None:
+        """Show the next piece of a reply."""
         if self.is_terminal:
             text = shown_text(text)
         if self.as_equations:
-            text = show_facts(text, self.mark)
+            text = self.held + text
+            end = settled_length(text)
+            text, self.held = show_facts(text[:end], self.colour), text[end:]
         print(text, end="", flush=True)
+
+    def finish(self) -> None:
+        """End the reply and its line."""
+        print(show_facts(self.held, self.colour), flush=True)
+        self.held = ""
 
 
 class Chat:
@@ -155,7 +164,7 @@ class Chat:
             stream_reply(self.checkpoint, messages, room, self.sampling, self.seed, stream)
         except KeyboardInterrupt:
             if not self.keeps_stopped:
-                print(flush=True)
+                self.screen.finish()
                 raise
             was_stopped = True
         if was_stopped:  # outside the handler: a second Ctrl-C here drops the turn and keeps the earlier ones
@@ -165,7 +174,7 @@ class Chat:
         turns = [message for message in messages if message["role"] != "system"]
         self.turns = [*turns, {"role": "assistant", "content": reply.text}]
         if is_shown:
-            print(flush=True)
+            self.screen.finish()
             if was_stopped:
                 note("[stopped]")
             elif self.screen.is_terminal and not reply.text:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,10 @@ SHARED = Path(__file__).parents[2] / "shared" / "data"  # real data, beside the 
 # Started in the background of a shell, the tests' own processes would ignore Ctrl-C, which some of them are to answer.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Of two tests at a time each has one core: a second one is no help with models of this size.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is imported, here and by the processes of the tests
+
 # The same cases every time: whether a commit passes must not be a matter of luck.
 hypothesis.settings.register_profile("fixed", derandomize=True)
 hypothesis.settings.load_profile("fixed")
@@ -34,6 +39,11 @@ SLOW_FILES = (
 )  # fmt: skip
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Return the number of test processes: each makes its own models, and a single file is run in one."""
+    return 0 if len(config.args) == 1 and ".py" in config.args[0] else min(2, os.cpu_count() or 1)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.name in SLOW_FILES:
@@ -43,6 +53,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_deselected(items: list[pytest.Item]) -> None:
     if slow := [item for item in items if item.get_closest_marker("slow")]:
         slow[0].config.stash[LEFT_OUT] = len(slow)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workeroutput"):  # one of the workers: the process that prints collects nothing itself
+        session.config.workeroutput["left_out"] = session.config.stash.get(LEFT_OUT, 0)
+
+
+def pytest_testnodedown(node) -> None:
+    """Hear from a worker that has ended; each has collected the same tests, and one that was killed says nothing."""
+    if left_out := getattr(node, "workeroutput", {}).get("left_out"):
+        node.config.stash[LEFT_OUT] = left_out
 
 
 def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:

@@ -20,6 +20,7 @@ from domain_tokens.runs.errors import InputError
 from domain_tokens.runs.files import read_json
 from domain_tokens.runs.names import GSM8K_EVAL, HUB_ID, PROBES_EVAL, RESOLVED_CONFIG, SFT_STAGES, results_file
 from domain_tokens.runs.recipes import RegistryConfig
+from domain_tokens.runs.schemas import EvaluationResults, TrainingResults, read_results
 
 _GSM8K = "openai/gsm8k"
 _QUESTION = "What is 7 times 8?"
@@ -52,7 +53,7 @@ def render_model_card(
 
 def _values(opened: OpenModel, folder: Path, repo_id: str) -> dict[str, Any]:
     results_name = SFT_STAGES.get(opened.lineage[-1]["stage"])
-    sft = None if results_name is None else read_json(folder / results_name)
+    sft = None if results_name is None else read_results(folder / results_name, TrainingResults)
     recipe = (
         (folder / RESOLVED_CONFIG).read_text(encoding="utf-8").strip() if (folder / RESOLVED_CONFIG).is_file() else ""
     )
@@ -114,9 +115,9 @@ def find_evaluations(folder: Path, weights: str) -> dict[str, dict[str, Any]]:
     for name in (GSM8K_EVAL, PROBES_EVAL):
         places = [folder, *folder.parent.glob("*/"), *folder.resolve().parent.glob("*/")]
         paths = dict.fromkeys(sorted(place.resolve() / results_file(name) for place in places))
-        evaluations = [read_json(path) for path in paths if path.is_file()]
-        if own := [evaluation for evaluation in evaluations if _is_of(evaluation, folder, weights)]:
-            found[name] = max(own, key=lambda evaluation: evaluation["metrics"]["total"])
+        own = [path for path in paths if path.is_file() and _is_of(read_json(path), folder, weights)]
+        if evaluations := [read_results(path, EvaluationResults) for path in own]:
+            found[name] = max(evaluations, key=lambda evaluation: evaluation["metrics"]["total"])
     return found
 
 

@@ -19,8 +19,8 @@ from domain_tokens.hub.files import (
 )
 from domain_tokens.prompt import CHAT_TEMPLATE
 from domain_tokens.runs.errors import InputError, RunError
-from domain_tokens.runs.files import read_json
 from domain_tokens.runs.names import RECORD_NAME, SFT_STAGES, UNFINISHED
+from domain_tokens.runs.schemas import TrainingResults, read_results
 
 if TYPE_CHECKING:  # torch comes with it, and listing models needs none
     from domain_tokens.models.folder import OpenModel
@@ -52,7 +52,7 @@ def check_publishable(path: str) -> "OpenModel":
     results_name = SFT_STAGES[stage]
     if not (folder / results_name).is_file():
         raise InputError(f"{path} holds no {results_name}, so its {stage} is not finished; finish it with --resume")
-    measured = read_json(folder / results_name).get("weights", checkpoint.weights)
+    measured = read_results(folder / results_name, TrainingResults).get("weights", checkpoint.weights)
     if measured != checkpoint.weights:
         raise InputError(f"{path}: model.safetensors is not the one {results_name} was written for; train it again")
     template = folder / "chat_template.jinja"

@@ -5,7 +5,7 @@ import json
 import logging
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,12 +109,17 @@ def load_causal_lm(source: str | Path, dtype: torch.dtype, what: str) -> PreTrai
     model, report = AutoModelForCausalLM.from_pretrained(
         source, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
     )
-    if absent := sorted({*report["missing_keys"], *map(str, report["mismatched_keys"])}):
-        raise InputError(f"{what} lacks weights, {absent[0]} among {len(absent)}; export it again")
+    check_loaded(report, what)
     own = {_NUMBER.sub("#", name) for name in model.state_dict()}
     if surplus := sorted(name for name in report["unexpected_keys"] if _NUMBER.sub("#", name) in own):
         raise InputError(f"{what} holds {surplus[0]}, which its config has no layer for; export it again")
     return model
+
+
+def check_loaded(report: Mapping[str, Any], what: str) -> None:
+    """Raise InputError, naming `what`, for weights that `from_pretrained` reports as made up."""
+    if absent := sorted({*report["missing_keys"], *map(str, report["mismatched_keys"])}):
+        raise InputError(f"{what} lacks weights, {absent[0]} among {len(absent)}; export it again")
 
 
 @contextmanager

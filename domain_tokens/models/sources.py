@@ -5,12 +5,13 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import torch
+from gguf import GGUFReader, TokenType
 from huggingface_hub import try_to_load_from_cache
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Tokenizer
 
 from domain_tokens.hub.client import hub_errors, require_hub
 from domain_tokens.models.checks import check_tokenizer
-from domain_tokens.models.folder import load_causal_lm, reading
+from domain_tokens.models.folder import check_loaded, load_causal_lm, reading
 from domain_tokens.models.nanogpt import load_nanogpt
 from domain_tokens.runs.errors import InputError
 
@@ -59,18 +60,46 @@ def load_tokenizer(source: str):
     return tokenizer
 
 
-def _load_gguf(path: Path, tokenizer: str | None):
+def _load_gguf(path: Path, tokenizer_source: str | None):
     settings = {"gguf_file": path.name, "trust_remote_code": False}
     with _reading(str(path)):
-        quantised = AutoModelForCausalLM.from_pretrained(path.parent, dtype=torch.float32, **settings)
-        own_tokenizer = None if tokenizer else AutoTokenizer.from_pretrained(path.parent, **settings)
+        quantised, report = AutoModelForCausalLM.from_pretrained(
+            path.parent, dtype=torch.float32, output_loading_info=True, **settings
+        )
+        check_loaded(report, f"source {path}")
+        if tokenizer_source is None:
+            tokenizer = AutoTokenizer.from_pretrained(path.parent, **settings)
+    if tokenizer_source is not None:
+        tokenizer = load_tokenizer(tokenizer_source)
+    _check_gguf_vocabulary(path, quantised.get_input_embeddings().num_embeddings, tokenizer, tokenizer_source)
     # A model read from GGUF counts as quantised and can be neither saved nor trained. Its weights are dequantised by
     # now and move into a plain model.
     config = copy.deepcopy(quantised.config)
     del config.quantization_config
     model = type(quantised)(config)
     model.load_state_dict(quantised.state_dict())
-    return model, load_tokenizer(tokenizer) if tokenizer else own_tokenizer
+    return model, tokenizer
+
+
+def _check_gguf_vocabulary(path: Path, rows: int, tokenizer, tokenizer_source: str | None) -> None:
+    """Raise InputError unless the tokenizer has the file's own tokens at their ids: each row belongs to one of them."""
+    fields = GGUFReader(path).fields
+    own, kinds = (
+        fields[name].contents() if name in fields else []
+        for name in ("tokenizer.ggml.tokens", "tokenizer.ggml.token_type")
+    )
+    if own and len(own) != rows:
+        raise InputError(f"{path} has {rows} embedding rows, but {len(own)} tokens; export or fetch it again")
+    fillers = {i for i, kind in enumerate(kinds) if kind == TokenType.UNUSED}  # no tokenizer needs to know these
+    found = tokenizer.convert_ids_to_tokens(list(range(len(own))))
+    for i, (expected, token) in enumerate(zip(own, found, strict=True)):
+        if token is None and i in fillers:
+            continue
+        if token is None or token.replace("▁", " ") != expected.replace("▁", " "):  # converters write some as spaces
+            who, remedy = f"tokenizer {tokenizer_source}", "leave --tokenizer out, or give the model's own"
+            if tokenizer_source is None:
+                who, remedy = "the tokenizer made of it", "give the model's own with --tokenizer, or fetch it again"
+            raise InputError(f"{path} has {expected!r} as token {i}, but {who} has {token!r}; {remedy}")
 
 
 def _reading(source: str) -> AbstractContextManager[None]:

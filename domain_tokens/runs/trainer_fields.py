@@ -35,6 +35,14 @@ OWNED_TRAINER_FIELDS = {
     "push_to_hub": "uploading the finished model",
     "hub_token": "the environment",
 }
+# Fields whose values of 0 or less the library takes for something else, or fails on in the middle of training.
+_STEPS = "a number of steps above 0, or a share of all steps"
+_ABOVE_ZERO = {
+    "logging_steps": _STEPS,
+    "eval_steps": f"{_STEPS}; or null for logging_steps",
+    "save_steps": f"{_STEPS}; save_strategy=no saves nothing in between",
+    "save_total_limit": "at least 1 checkpoint, or null to keep all",
+}
 _PLAIN = {int: "int", float: "float", str: "str", bool: "bool", types.NoneType: "null"}
 
 
@@ -63,7 +71,11 @@ def checked_trainer(values: Any) -> dict[str, Any]:
         if key not in known:
             remedy = nearest(str(key), known) or "; leave it out"
             raise InputError(f"trainer.{key} is no field of TrainingArguments{remedy}")
-    return {key: _typed(key, value, known[key]) for key, value in values.items()}
+    checked = {key: _typed(key, value, known[key]) for key, value in values.items()}
+    for key, expected in _ABOVE_ZERO.items():
+        if (value := checked.get(key)) is not None and value <= 0:
+            raise InputError(f"trainer.{key} is {short_repr(values[key])}, expected {expected}")
+    return checked
 
 
 def _typed(key: str, value: Any, expected: Any) -> Any:

@@ -213,7 +213,9 @@ class TestUpload:
             (lambda m: (m / "tokenizer.json").unlink(), "holds no tokenizer.json"),
             (lambda m: (m / "domain_tokens.json").unlink(), "holds no domain_tokens.json"),
             (lambda m: (m / "tulu_sft_results.json").unlink(), "holds no tulu_sft_results.json"),
-            (lambda m: (m / "tulu_sft_results.json").write_text('{"weights": "0"}'), "is not the one"),
+            (lambda m: edit_results(m, weights="0"), "is not the one"),
+            (lambda m: edit_results(m, steps="many"), "steps is 'many', expected a count; run it again"),
+            (lambda m: edit_results(m, loss_curves=[]), "loss_curves is [], expected"),
             (lambda m: (m / "unfinished_run.json").write_text("{}"), "holds an interrupted run"),
             (lambda m: (m / "trainer_state.json").write_text("{}"), "is a checkpoint of a running training"),
             (lambda m: drop_last_fact(m), "is split into"),
@@ -226,10 +228,14 @@ class TestUpload:
                 ),
                 "ends with stage 'dpo'",
             ),
-            (lambda m: (m / "tulu_sft_results.json").write_text("{}"), "KeyError: 'environment'"),
+            (lambda m: (m / "tulu_sft_results.json").write_text("{}"), "train_loss is missing; run it again"),
+            (
+                lambda m: edit_results(m, tokens_trained=None),
+                "or an evaluation beside it, lack what the model card tells",
+            ),
             (lambda m: (m / "tulu_sft_results.json").write_text("[]"), "holds a list, expected an object"),
             (lambda m: (m / "resolved_config.yaml").write_bytes(b"\xff"), "UnicodeDecodeError"),
-            (lambda m: spoil_evaluation(m), "KeyError: 'metrics'"),
+            (lambda m: spoil_evaluation(m), "gsm8k_results.json: eval_version is missing; run it again"),
         ],
     )
     def test_every_folder_is_checked_before_anything_goes_up(self, hub, upload, model, toy_base, spoil, message):
@@ -273,6 +279,13 @@ class TestUpload:
 def edit_config(files, old, new):
     assert old in files["config.json"]
     files["config.json"] = files["config.json"].replace(old, new)
+
+
+def edit_results(model, **values):
+    """Change fields of the training results; None takes one away."""
+    path = model / "tulu_sft_results.json"
+    results = json.loads(path.read_text()) | values
+    path.write_text(json.dumps({key: value for key, value in results.items() if value is not None}))
 
 
 def spoil_evaluation(model):

@@ -272,8 +272,11 @@ def test_a_gguf_file_becomes_a_start_model_with_the_same_logits(tmp_path):
         assert (model(ids).logits[..., :700] - source(ids).logits).abs().max() < 1e-5
 
 
-def write_gguf(path, model: LlamaForCausalLM, tokenizer):
-    """The model as llama.cpp stores it, in float32; its query and key rows are interleaved there."""
+def write_gguf(path, model: LlamaForCausalLM, tokenizer, change=lambda tokens: None, without=""):
+    """The model as llama.cpp stores it, in float32; its query and key rows are interleaved there.
+
+    change: done to the list of tokens. without: the name of a tensor to leave out.
+    """
     import gguf
 
     config, writer = model.config, gguf.GGUFWriter(str(path), "llama")
@@ -288,7 +291,9 @@ def write_gguf(path, model: LlamaForCausalLM, tokenizer):
     writer.add_vocab_size(config.vocab_size)
     backend = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
     writer.add_tokenizer_model("gpt2")
-    writer.add_token_list(sorted(backend["vocab"], key=backend["vocab"].get))
+    tokens = sorted(backend["vocab"], key=backend["vocab"].get)
+    change(tokens)
+    writer.add_token_list(tokens)
     writer.add_token_merges([" ".join(merge) for merge in backend["merges"]])
     writer.add_token_types([3] + [1] * (config.vocab_size - 1))  # control, then normal
     for add in (writer.add_bos_token_id, writer.add_eos_token_id, writer.add_pad_token_id):
@@ -307,7 +312,8 @@ def write_gguf(path, model: LlamaForCausalLM, tokenizer):
         name = name.replace("model.layers.", "blk.")
         for ours, theirs in names.items():
             name = name.replace(ours, theirs)
-        writer.add_tensor(name, np.ascontiguousarray(weights))
+        if name != without:
+            writer.add_tensor(name, np.ascontiguousarray(weights))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -348,6 +354,29 @@ def test_a_truncated_gguf_file_is_refused(tmp_path):
     path = write_gguf(tmp_path / "tiny.gguf", llama(700, tied=False), toy.tokenizer())
     path.write_bytes(path.read_bytes()[:300])
     with pytest.raises(InputError, match="cannot be loaded"):
+        prepare_base.main(f"--source {path} --condition baseline --output-dir {tmp_path / 'out'}".split())
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "message"),
+    [
+        (list.reverse, "--tokenizer {own}", "as token 0, but tokenizer .*; leave --tokenizer out"),
+        (list.pop, "--tokenizer {own}", "has 700 embedding rows, but 699 tokens"),
+        (lambda tokens: tokens.__setitem__(tokens.index("Ā"), "ā"), "", "has 'ā' as token .* made of it has"),
+    ],
+)
+def test_a_gguf_file_whose_tokens_are_not_the_tokenizers_is_refused(tmp_path, change, options, message):
+    toy.tokenizer().save_pretrained(tmp_path / "own")
+    path = write_gguf(tmp_path / "tiny.gguf", llama(700, tied=False), toy.tokenizer(), change)
+    options = options.format(own=tmp_path / "own")
+    with pytest.raises(InputError, match=message):
+        prepare_base.main(f"--source {path} {options} --condition baseline --output-dir {tmp_path / 'out'}".split())
+    assert not (tmp_path / "out/config.json").exists()
+
+
+def test_a_gguf_file_that_lacks_weights_is_refused(tmp_path):
+    path = write_gguf(tmp_path / "tiny.gguf", llama(700, tied=False), toy.tokenizer(), without="blk.0.ffn_up.weight")
+    with pytest.raises(InputError, match=r"lacks weights, model\.layers\.0\.mlp\.up_proj\.weight"):
         prepare_base.main(f"--source {path} --condition baseline --output-dir {tmp_path / 'out'}".split())
 
 

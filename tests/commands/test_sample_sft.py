@@ -249,6 +249,18 @@ class TestScreen:
         assert self.shown(monkeypatch, Terminal(), TERM="dumb") == f"7×8=56 {expected}"
         assert self.shown(monkeypatch, Terminal(), raw=True) == f"<MUL_7_8_56> {expected}"
 
+    def test_a_fact_that_follows_its_mark_is_shown_once(self, monkeypatch):
+        stdout = Terminal()
+        monkeypatch.setattr(sys, "stdout", stdout)
+        monkeypatch.setenv("NO_COLOR", "1")
+        screen = sample_sft.Screen(raw=False)
+        for piece in ("So <MUL_6_9_54>", "6", "*9", "=54, <MUL_6_9_54>", "6*9", "0 and", " <MUL_7_8_56>", "."):
+            screen.show(piece)
+        assert stdout.getvalue() == "So ▸6*9=54, 6×9=546*90 and 7×8=56."
+        screen.show(" <MUL_1_2_2>")
+        screen.finish()
+        assert stdout.getvalue().endswith(" 1×2=2\n"), "what no text follows is no mark"
+
     def test_a_pipe_gets_the_reply_as_it_is(self, monkeypatch):
         assert self.shown(monkeypatch, io.StringIO()) == self.TEXT
 

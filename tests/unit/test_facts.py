@@ -3,7 +3,15 @@ import sys
 
 import pytest
 
-from domain_tokens.facts import FACT_TOKENS, GPT2_FILLERS, GPT2_FIRST_FACT_ID, GPT2_VOCAB_SIZE, fact_token
+from domain_tokens.facts import (
+    FACT_TOKENS,
+    GPT2_FILLERS,
+    GPT2_FIRST_FACT_ID,
+    GPT2_VOCAB_SIZE,
+    fact_token,
+    settled_length,
+    show_facts,
+)
 
 
 def test_the_45_facts_stand_in_order_smaller_operand_first():
@@ -30,3 +38,22 @@ def test_only_one_digit_operands_are_facts(pair):
 def test_the_package_imports_without_torch():
     code = "import sys, domain_tokens; domain_tokens.is_correct('4', '4'); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("<MUL_6_9_54>6*9=54", "▸6*9=54"),
+        ("<MUL_6_9_54>9 x 6", "▸9 x 6"),
+        ("<PLACEBO>6*9=54", "▸6*9=54"),
+        ("<MUL_6_9_54> apples", "6×9=54 apples"),
+        ("<MUL_6_9_54>6*90", "6×9=546*90"),
+        ("<MUL_6_9_54>7*8", "6×9=547*8"),
+    ],
+)
+def test_people_see_a_fact_once_and_a_mark_before_it(text, shown):
+    assert show_facts(text) == shown
+    assert settled_length(text + " ") == len(text) + 1
+    for end in range(text.index(">") + 1, len(text)):
+        settled = text[: settled_length(text[:end])]
+        assert shown.startswith(show_facts(settled)), "no later text changes it"
