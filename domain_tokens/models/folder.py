@@ -1,7 +1,6 @@
 """Model folders: opening them, refusing those whose numbers could not be trusted, and saving."""
 
 import hashlib
-import json
 import logging
 import re
 import shutil
@@ -17,14 +16,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, 
 from transformers.activations import GELUTanh, NewGELUActivation
 from transformers.utils import logging as transformers_logging
 
-from domain_tokens.conditions import CONDITION_NAMES, CONDITIONS
 from domain_tokens.facts import FACT_TOKENS
 from domain_tokens.models.checks import check_sizes, check_tokenizer
 from domain_tokens.models.decoding import find_decoding
+from domain_tokens.models.record import read_record
 from domain_tokens.models.vocabulary import context_length, verify_vocabulary
 from domain_tokens.prompt import CHAT_TEMPLATE
 from domain_tokens.runs.errors import InputError, RunError
-from domain_tokens.runs.files import read_json, shown_path, shown_source, write_json
+from domain_tokens.runs.files import read_json, shown_path, write_json
 from domain_tokens.runs.folders import check_model_folder
 from domain_tokens.runs.names import RECORD_NAME
 from domain_tokens.runs.schemas import ModelRecord
@@ -72,7 +71,7 @@ def open_model(path: str, condition: str | None, dtype: torch.dtype = torch.floa
     """
     folder = Path(path)
     weights = weights_digest(folder)
-    condition, lineage = _condition(folder, condition)
+    condition, lineage = read_record(folder, condition)
     with reading(f"model folder {path}"):
         check_tokenizer(folder, f"model folder {path}")
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
@@ -227,28 +226,3 @@ def save_model(
         raise RunError(f"{folder}: the model cannot be written ({error}); make room, then --resume") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _condition(folder: Path, wanted: str | None) -> tuple[str, list[dict[str, Any]]]:
-    """Return condition and lineage out of the folder's record. `wanted` decides where that leaves the choice."""
-    if not (folder / RECORD_NAME).is_file():
-        if wanted is None:
-            raise InputError(f"{folder} does not say its condition; give --condition {CONDITION_NAMES}")
-        return wanted, [{"stage": "start", "source": shown_source(str(folder))}]
-    record = read_json(folder / RECORD_NAME)
-    condition, lineage = record.get("condition"), record.get("lineage")
-    if condition not in CONDITIONS:
-        raise InputError(f"{folder / RECORD_NAME} has condition {json.dumps(condition)}, expected {CONDITION_NAMES}")
-    stages = [entry.get("stage") for entry in lineage if isinstance(entry, dict)] if isinstance(lineage, list) else []
-    if not stages or len(stages) < len(lineage) or not all(isinstance(stage, str) for stage in stages):
-        raise InputError(f"{folder / RECORD_NAME} has no lineage of stages, each with its name; make the model again")
-    may_start = record.get("may_start")
-    if isinstance(may_start, list) and wanted in may_start:
-        return wanted, lineage
-    if wanted not in (None, condition):
-        article = "an" if condition[0] in "aeiou" else "a"
-        raise InputError(
-            f"--condition {wanted} contradicts {folder}, which is {article} {condition} model; "
-            f"give --condition {condition}, or another model"
-        )
-    return condition, lineage

@@ -1,0 +1,35 @@
+"""What a model folder says of itself: its condition, and every stage the model went through."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from domain_tokens.conditions import CONDITION_NAMES, CONDITIONS
+from domain_tokens.runs.errors import InputError
+from domain_tokens.runs.files import read_json, shown_source
+from domain_tokens.runs.names import RECORD_NAME
+
+
+def read_record(folder: Path, wanted: str | None) -> tuple[str, list[dict[str, Any]]]:
+    """Return condition and lineage out of the folder's record. `wanted` decides where that leaves the choice."""
+    if not (folder / RECORD_NAME).is_file():
+        if wanted is None:
+            raise InputError(f"{folder} does not say its condition; give --condition {CONDITION_NAMES}")
+        return wanted, [{"stage": "start", "source": shown_source(str(folder))}]
+    record = read_json(folder / RECORD_NAME)
+    condition, lineage = record.get("condition"), record.get("lineage")
+    if condition not in CONDITIONS:
+        raise InputError(f"{folder / RECORD_NAME} has condition {json.dumps(condition)}, expected {CONDITION_NAMES}")
+    stages = [entry.get("stage") for entry in lineage if isinstance(entry, dict)] if isinstance(lineage, list) else []
+    if not stages or len(stages) < len(lineage) or not all(isinstance(stage, str) for stage in stages):
+        raise InputError(f"{folder / RECORD_NAME} has no lineage of stages, each with its name; make the model again")
+    may_start = record.get("may_start")
+    if isinstance(may_start, list) and wanted in may_start:
+        return wanted, lineage
+    if wanted not in (None, condition):
+        article = "an" if condition[0] in "aeiou" else "a"
+        raise InputError(
+            f"--condition {wanted} contradicts {folder}, which is {article} {condition} model; "
+            f"give --condition {condition}, or another model"
+        )
+    return condition, lineage
