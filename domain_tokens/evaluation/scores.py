@@ -28,16 +28,12 @@ def prediction(question: Question, reply) -> dict[str, Any]:
 def metrics(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the metrics of one evaluation, all counted from its predictions."""
     total = len(rows)
-    mul_tokens = sum(row["mul_tokens"] for row in rows)
     figures = {
         "accuracy": sum(row["correct"] for row in rows) / total,
         "accuracy_strict": sum(row["correct_strict"] for row in rows) / total,
         "correct": sum(row["correct"] for row in rows),
         "total": total,
-        "mul_token_count": mul_tokens,
-        "mul_tokens_per_response": mul_tokens / total,
-        "avg_response_tokens": sum(row["tokens"] for row in rows) / total,
-        "finished_rate": sum(row["finished"] for row in rows) / total,
+        **token_usage(rows),
     }
     by_category: dict[str, list[bool]] = {}
     for row in rows:
@@ -50,6 +46,17 @@ def metrics(rows: list[dict[str, Any]]) -> dict[str, Any]:
             for name, correct in by_category.items()
         }
     return figures
+
+
+def token_usage(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return how long replies are, how many facts they hold, and how many ended themselves."""
+    total, mul_tokens = len(rows), sum(row["mul_tokens"] for row in rows)
+    return {
+        "mul_token_count": mul_tokens,
+        "mul_tokens_per_response": mul_tokens / total,
+        "avg_response_tokens": sum(row["tokens"] for row in rows) / total,
+        "finished_rate": sum(row["finished"] for row in rows) / total,
+    }
 
 
 def mul_table(rows: list[dict[str, Any]]) -> list[list[bool | None]]:

@@ -18,7 +18,7 @@ from domain_tokens.models.folder import OpenModel
 from domain_tokens.prompt import prompt_text, question_conversation
 from domain_tokens.runs.errors import InputError
 from domain_tokens.runs.files import read_json
-from domain_tokens.runs.names import EVALUATIONS, HUB_ID, PROBES_EVAL, RESOLVED_CONFIG, SFT_STAGES, results_file
+from domain_tokens.runs.names import GSM8K_EVAL, HUB_ID, PROBES_EVAL, RESOLVED_CONFIG, SFT_STAGES, results_file
 from domain_tokens.runs.recipes import RegistryConfig
 
 _GSM8K = "openai/gsm8k"
@@ -111,7 +111,7 @@ def find_evaluations(folder: Path, weights: str) -> dict[str, dict[str, Any]]:
     Of several, the one that asked the most questions.
     """
     found = {}
-    for name in EVALUATIONS:
+    for name in (GSM8K_EVAL, PROBES_EVAL):
         places = [folder, *folder.parent.glob("*/"), *folder.resolve().parent.glob("*/")]
         paths = dict.fromkeys(sorted(place.resolve() / results_file(name) for place in places))
         evaluations = [read_json(path) for path in paths if path.is_file()]

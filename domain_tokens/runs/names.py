@@ -15,7 +15,7 @@ MODEL_FILES = ("config.json", "model.safetensors", TULU_RESULTS, GSM8K_SFT_RESUL
 INITS = ("pieces", "mean", "random")
 
 # An evaluation folder; several evaluations may share it
-GSM8K_EVAL, PROBES_EVAL = "gsm8k", "arithmetic"
+GSM8K_EVAL, PROBES_EVAL, STEPS_EVAL = "gsm8k", "arithmetic", "steps"
 
 # An experiment's own folder
 COMPARISON, REPORT = "comparison.json", "report.html"
@@ -28,7 +28,7 @@ def results_file(evaluation: str) -> str:
     return f"{evaluation}_results.json"
 
 
-EVALUATIONS = {name: results_file(name) for name in (GSM8K_EVAL, PROBES_EVAL)}
+EVALUATIONS = {name: results_file(name) for name in (GSM8K_EVAL, PROBES_EVAL, STEPS_EVAL)}
 
 
 def predictions_file(evaluation: str) -> str:

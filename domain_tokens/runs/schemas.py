@@ -22,6 +22,7 @@ EVAL_VERSION = 3
 Count = Annotated[int, Field(ge=0, le=10**15)]
 Number = Annotated[float, Field(ge=-(10**15), le=10**15, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Bits = Annotated[float, Field(ge=0, le=10**15, allow_inf_nan=False)]  # -log2 of a probability
 Point = Annotated[list[Number], Field(min_length=2, max_length=2)]  # step and loss
 
 
@@ -64,6 +65,8 @@ class ModelRecord(TypedDict):
 class LossCurves(TypedDict):
     train: list[Point]
     validation: list[Point]
+    number_bits: NotRequired[list[Point]]  # of the validation rows' shared text, per byte
+    word_bits: NotRequired[list[Point]]
 
 
 class TrainingResults(TypedDict, total=False):
@@ -77,6 +80,8 @@ class TrainingResults(TypedDict, total=False):
     dataset: str
     train_loss: Required[Number]  # mean over the optimizer steps
     eval_loss: Number | None  # of the saved weights on the validation rows; null without such rows
+    eval_number_bits_per_byte: Number | None  # of the validation rows' shared text, see data/shared_text.py
+    eval_word_bits_per_byte: Number | None
     loss_curves: LossCurves
     train_runtime: Required[Number]
     peak_memory: dict[str, Count | None]  # gpu: tensors on it; process: all of it; null where unknown
@@ -164,6 +169,25 @@ class Prediction(TypedDict, total=False):
     mul_tokens: Required[Count]  # of these, fact tokens
     finished: Required[bool]  # whether the reply ended with end-of-text
     category: str  # of a probe
+
+
+class StepPrediction(TypedDict, total=False):
+    """One line of steps_predictions.jsonl: a line of a reference solution, written after the true lines before it."""
+
+    id: Required[str]  # of the question, a hyphen and the step's number: gsm8k-00012-2
+    question: Required[str]
+    reference: Required[str]  # the line
+    reply: Required[str]
+    extracted: str | None
+    correct: Required[bool]
+    tokens: Required[Count]  # of the reply
+    mul_tokens: Required[Count]
+    finished: Required[bool]  # by a line break or end-of-text
+    number_bits: Required[Bits]  # of the line's shared text
+    number_bytes: Required[Count]
+    word_bits: Required[Bits]
+    word_bytes: Required[Count]
+    fact_bits: Bits  # of everything else in the line; it depends on how the condition writes facts
 
 
 class CheckpointState(TypedDict):

@@ -18,16 +18,13 @@ from torch.utils.checkpoint import checkpoint as recomputed
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutput
 
-from domain_tokens.models.grouping import fill_bins, split_by_length
+from domain_tokens.models.grouping import fill_bins, logits_at_once, split_by_length
 from domain_tokens.prompt import IGNORED_LABEL
 
 Row = dict[str, np.ndarray]  # input_ids and labels, int32, unpadded
 Part = dict[str, Any]  # the arguments of one call of the model
 
 ATTENTION = "domain_tokens_packed"
-_LOGIT_BYTES = 12  # one logit and its gradient, each in 16 bits and in float32
-_LOGIT_SHARE = 6  # logits may take a sixth of a GPU's memory; weights, Adam and activations need the rest
-_CPU_LOGITS = 1 << 30  # bytes
 _TOLERANCE = 1e-4
 
 
@@ -142,7 +139,7 @@ def _loss_of_packed_rows(model: PreTrainedModel, trained, targets, num_items_in_
     def summed(hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return linear_cross_entropy(hidden, head.weight, targets, linear_bias=head.bias, reduction="sum")
 
-    at_once = _logits_at_once(hidden.device, len(head.weight))
+    at_once = logits_at_once(hidden.device, len(head.weight))
     if len(targets) <= at_once:
         loss = summed(hidden, targets)
     else:  # compute logits again in the backward pass: slower, but only those of one piece are in memory
@@ -155,14 +152,6 @@ def _hidden_states(model: PreTrainedModel, part: Part) -> torch.Tensor:
     """Return the last layer's hidden states of packed rows: (tokens, width)."""
     names = ("input_ids", "position_ids", "row_ends", "longest_row")
     return model.base_model(**{name: part[name] for name in names}, use_cache=False).last_hidden_state[0]
-
-
-def _logits_at_once(device: torch.device, vocabulary: int) -> int:
-    """Return for how many positions logits may be in memory together."""
-    room = _CPU_LOGITS
-    if device.type == "cuda":
-        room = torch.cuda.get_device_properties(device).total_memory // _LOGIT_SHARE
-    return max(1, room // (_LOGIT_BYTES * vocabulary))
 
 
 def _attend_within_rows(
