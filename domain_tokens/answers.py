@@ -63,6 +63,7 @@ _MARKUP = r"""[\s*_:"'“‘`$€£\\(\[{]*?(?:\\boxed\{|USD )?"""  # "The answe
 _AFTER_HASHES = re.compile(rf"####\s*{_NUMBER}")
 _AFTER_HASHES_LENIENT = re.compile(rf"####\s*{_CALCULATION}{_NUMBER}")
 _AFTER_PHRASE = re.compile(rf"\bthe (?:final )?answer is{_MARKUP}{_CALCULATION}{_NUMBER}", re.IGNORECASE)
+_AFTER_ANNOTATION = re.compile(rf"<<[^<>\n]*+>>\s*{_NUMBER}")
 _GROUP = r"\{(?:[^{}\n]|\{[^{}\n]*\})*\}"
 _ANYWHERE = re.compile(
     r"\^[({]*-?[0-9.,]+"  # an exponent is no answer: "54 cm^2"
@@ -102,6 +103,16 @@ def is_correct(reply: str, reference: str, strict: bool = False) -> bool:
     if expected is None:
         raise ValueError(f"the reference {str(reference)[-80:]!r} holds no number that can be read whole")
     return _value(extract_answer(reply, strict)) == expected
+
+
+def line_result(line: str) -> str | None:
+    """Return the number that a line of a solution comes to: the one after its last annotation `<<6*9=54>>54`.
+
+    Without annotations, the number that `extract_answer` reads. Facts count as their product.
+    """
+    text = _respell(evaluate_facts(line))
+    annotated = [*_AFTER_ANNOTATION.finditer(text)]
+    return _read(annotated[-1], _RUNNING) if annotated else extract_answer(text)
 
 
 def _respell(text: str) -> str:

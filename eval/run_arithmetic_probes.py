@@ -23,6 +23,7 @@ def main(argv: list[str] | None = None) -> None:
     # Imported late: --help and usage errors need not wait for torch and transformers.
     from domain_tokens.evaluation.questions import make_probes
     from domain_tokens.evaluation.run import claim_evaluation, evaluation_summary, run_evaluation
+    from domain_tokens.evaluation.task import Task
     from domain_tokens.runs import processes
     from domain_tokens.runs.config import load_config
     from domain_tokens.runs.recipes import ProbesEvalConfig
@@ -37,7 +38,7 @@ def main(argv: list[str] | None = None) -> None:
     tell(loaded.as_yaml())
 
     probes = make_probes(loaded.config)
-    outcome = run_evaluation(PROBES_EVAL, lambda tokenizer: probes, loaded, output, settings, args)
+    outcome = run_evaluation(Task(PROBES_EVAL, lambda tokenizer: probes), loaded, output, settings, args)
     tell(evaluation_summary(outcome))
 
 

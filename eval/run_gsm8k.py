@@ -27,6 +27,7 @@ def main(argv: list[str] | None = None) -> None:
     from domain_tokens.data.readers import open_rows
     from domain_tokens.evaluation.questions import gsm8k_questions
     from domain_tokens.evaluation.run import claim_evaluation, evaluation_summary, run_evaluation
+    from domain_tokens.evaluation.task import Task
     from domain_tokens.hub.client import prepare_client
     from domain_tokens.runs import processes
     from domain_tokens.runs.config import load_config
@@ -51,7 +52,7 @@ def main(argv: list[str] | None = None) -> None:
             tell(f"unusable rows left out: {left_out}")
         return asked[: loaded.config.max_samples]
 
-    outcome = run_evaluation(GSM8K_EVAL, questions, loaded, output, settings, args)
+    outcome = run_evaluation(Task(GSM8K_EVAL, questions), loaded, output, settings, args)
     tell(evaluation_summary(outcome))
 
 

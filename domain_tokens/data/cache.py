@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-from domain_tokens.conditions import Condition
+from domain_tokens.conditions import CONDITIONS, Condition
 from domain_tokens.data.contamination import Questions
 from domain_tokens.data.conversations import Converter, without_reserved_tokens
 from domain_tokens.data.parallel import map_rows
@@ -30,7 +30,7 @@ from domain_tokens.runs.files import read_json, user_path, write_json
 from domain_tokens.runs.folders import wait_for_lock
 from domain_tokens.runs.recipes import DataConfig
 
-_ABOUT = "about.json"  # written last
+_ABOUT, _KINDS = "about.json", "{}.kinds.npy"  # the first is written last
 _UNUSED_DAYS = 30  # prepared rows are removed after that
 _CHUNK = 200  # rows that a process prepares at a time
 
@@ -38,7 +38,7 @@ _CHUNK = 200  # rows that a process prepares at a time
 _PACKAGE = Path(__file__).parents[1]
 _RULES = (
     "facts.py", "conditions.py", "inject.py", "prompt.py", "data/contamination.py", "data/conversations.py",
-    "data/readers.py", "data/splits.py", "data/prepared.py", "data/cache.py",
+    "data/readers.py", "data/splits.py", "data/prepared.py", "data/shared_text.py", "data/cache.py",
 )  # fmt: skip
 
 
@@ -66,14 +66,15 @@ def prepare_training_data(
                 convert = without_reserved_tokens(convert, tokenizer)
                 train, val, left_out = split_training_rows(rows, config, seed, convert, questions)
 
-                def prepared(indices: Sequence[int], name: str) -> Prepared:
+                def prepared(indices: Sequence[int], name: str, is_measured: bool) -> Prepared:
                     def part(some: Sequence[int]) -> Prepared:
                         conversations = (convert(rows.read(i)) for i in some)
-                        return prepare(conversations, tokenizer, config.max_length, config.loss_on, condition)
+                        settings = config.max_length, config.loss_on, condition, is_measured
+                        return prepare(conversations, tokenizer, *settings)
 
                     return join(map_rows(part, indices, _CHUNK, f"tokenising {name} rows"))
 
-                found = prepared(train, "train"), prepared(val, "val"), left_out
+                found = prepared(train, "train", False), prepared(val, "val", True), left_out
                 if not len(found[0]):
                     raise InputError(
                         f"{rows.origin}: within data.max_length {config.max_length} no row has a token to train on; "
@@ -101,7 +102,7 @@ def _fingerprint(
     """Return the sha256 of all that decides which tokens and labels come out. The place of the rows does not."""
     settings = [
         convert.__name__, seed, condition.fact, config.max_length, config.train_samples, config.val_samples,
-        config.loss_on, questions,
+        config.loss_on, questions, [each.fact for each in CONDITIONS.values()],
     ]  # fmt: skip
     parts = [
         *((_PACKAGE / name).read_bytes() for name in _RULES),
@@ -122,7 +123,10 @@ def _write(folder: Path, train: Prepared, val: Prepared, left_out: dict[str, Any
         for kind in ARRAYS:
             np.save(folder / f"{name}.{kind}.npy", getattr(prepared, kind))
         counts = {count: getattr(prepared, count) for count in COUNTS}
-        about[name] = {"counts": counts, "digest": prepared.digest()}
+        about[name] = {"counts": counts, "digest": prepared.digest(), "shared_bytes": prepared.shared_bytes}
+        if prepared.kinds is not None:
+            np.save(folder / _KINDS.format(name), prepared.kinds)
+            about[name]["kinds"] = hashlib.sha256(prepared.kinds.data).hexdigest()
     write_json(folder / _ABOUT, about)
 
 
@@ -135,7 +139,11 @@ def _read(folder: Path) -> tuple[Prepared, Prepared, dict[str, Any]] | None:
             arrays = [np.load(folder / f"{name}.{kind}.npy", mmap_mode="r") for kind in ARRAYS]
             cut, dropped, injected, too_long = (about[name]["counts"][count] for count in COUNTS)
             too_long = Counter({int(length): rows for length, rows in too_long.items()})
-            splits.append(Prepared(*arrays, cut, dropped, Counter(injected), too_long))
+            shared_bytes = Counter(about[name]["shared_bytes"])
+            kinds = np.load(folder / _KINDS.format(name)) if "kinds" in about[name] else None
+            if kinds is not None and hashlib.sha256(kinds.data).hexdigest() != about[name]["kinds"]:
+                return None
+            splits.append(Prepared(*arrays, cut, dropped, Counter(injected), too_long, kinds, shared_bytes))
             if splits[-1].digest() != about[name]["digest"]:
                 return None
         return *splits, about["left_out"]

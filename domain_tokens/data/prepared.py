@@ -4,10 +4,12 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import compress
 
 import numpy as np
 
 from domain_tokens.conditions import Condition
+from domain_tokens.data.shared_text import KINDS, shared_texts
 from domain_tokens.facts import placebo_token
 from domain_tokens.prompt import Message, encode_conversations, labels
 
@@ -21,7 +23,8 @@ class Prepared:
 
     ids: int32; trained: bool, True where loss applies; offsets: int64, row i is [offsets[i] : offsets[i + 1]]. As a
     dataset for Trainer, item i is {"input_ids": …, "labels": …}, int32, unpadded. too_long: the lengths, in tokens, of
-    rows that had to be cut, whether they were kept or dropped.
+    rows that had to be cut, whether they were kept or dropped. kinds: uint8, of `shared_text` for each token, in
+    validation rows only, whose items then have "kinds" too; shared_bytes: by the kinds' names.
     """
 
     ids: np.ndarray
@@ -31,6 +34,8 @@ class Prepared:
     dropped: int
     injected: Counter[str]
     too_long: Counter[int] = field(default_factory=Counter)
+    kinds: np.ndarray | None = None
+    shared_bytes: Counter[str] = field(default_factory=Counter)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -38,7 +43,8 @@ class Prepared:
     def __getitem__(self, i: int) -> dict[str, np.ndarray]:
         row = slice(self.offsets[i], self.offsets[i + 1])
         ids = np.array(self.ids[row])
-        return {"input_ids": ids, "labels": labels(ids, self.trained[row])}
+        item = {"input_ids": ids, "labels": labels(ids, self.trained[row])}
+        return item if self.kinds is None else item | {"kinds": np.array(self.kinds[row])}
 
     @property
     def trained_tokens(self) -> int:
@@ -64,20 +70,25 @@ class Prepared:
 
 
 def prepare(
-    conversations: Iterable[list[Message]], tokenizer, max_length: int, loss_on: str, condition: Condition
+    conversations: Iterable[list[Message]],
+    tokenizer,
+    max_length: int,
+    loss_on: str,
+    condition: Condition,
+    is_measured: bool = False,
 ) -> Prepared:
     """Rewrite assistant text as the condition says, render, tokenise and label.
 
-    Rows left without a trained token are dropped.
+    Rows left without a trained token are dropped. is_measured: find the shared text too.
     """
+    conversations = list(conversations)
     injected: Counter[str] = Counter()
     placebo = placebo_token(tokenizer.get_vocab())
-    conversations = (
-        [_rewritten(each, condition, placebo, injected) for each in messages] for messages in conversations
-    )
-    encoded = encode_conversations(tokenizer, list(conversations), max_length, loss_on)
-    kept = [row for row in encoded if any(row.trained[1:])]
-    return Prepared(
+    rewritten = [[_rewritten(each, condition, placebo, injected) for each in messages] for messages in conversations]
+    encoded = encode_conversations(tokenizer, rewritten, max_length, loss_on)
+    is_kept = [any(row.trained[1:]) for row in encoded]
+    kept = [*compress(encoded, is_kept)]
+    prepared = Prepared(
         np.array([i for row in kept for i in row.ids], np.int32),
         np.array([is_trained for row in kept for is_trained in row.trained], np.bool_),
         np.cumsum([0, *(len(row.ids) for row in kept)], dtype=np.int64),
@@ -86,6 +97,12 @@ def prepare(
         injected,
         Counter(row.length for row in encoded if len(row.ids) < row.length),
     )
+    if is_measured:
+        shared = [*compress(shared_texts(tokenizer, conversations, condition, max_length), is_kept)]
+        prepared.kinds = np.concatenate([np.empty(0, np.uint8), *(text.kinds for text in shared)])
+        sums = [text.byte_sums([0, len(text.text)]) for text in shared]
+        prepared.shared_bytes.update({name: sum(int(each[name][0]) for each in sums) for name in KINDS.values()})
+    return prepared
 
 
 def _rewritten(message: Message, condition: Condition, placebo: str | None, counts: Counter[str]) -> Message:
@@ -98,6 +115,8 @@ def _rewritten(message: Message, condition: Condition, placebo: str | None, coun
 
 def join(parts: Iterable[Prepared]) -> Prepared:
     """Return the rows of all parts, in order."""
+    parts = [*parts]
+    is_measured = bool(parts) and all(part.kinds is not None for part in parts)
     nothing = Prepared(np.empty(0, np.int32), np.empty(0, np.bool_), np.zeros(1, np.int64), 0, 0, Counter())
     parts = [nothing, *parts]
     return Prepared(
@@ -108,6 +127,8 @@ def join(parts: Iterable[Prepared]) -> Prepared:
         sum(part.dropped for part in parts),
         sum((part.injected for part in parts), Counter()),
         sum((part.too_long for part in parts), Counter()),
+        np.concatenate([part.kinds for part in parts[1:]]) if is_measured else None,
+        sum((part.shared_bytes for part in parts), Counter()),
     )
 
 

@@ -13,6 +13,7 @@ from domain_tokens.runs.errors import RunError
 CPU_MEMORY = 1 << 30  # bytes of keys and values; a GPU may use a third of what is free
 LARGEST_GPU_BATCH = 1024
 _STOP_TOKENS = 16  # more than the stop string can be spelled in
+_COLONS, _LINE_BREAKS = (":", "<0x3A>"), ("\n", "Ċ", "<0x0A>")  # as vocabularies spell them
 
 
 def fitting_batch_size(model, positions: int) -> int:
@@ -34,15 +35,19 @@ def fitting_batch_size(model, positions: int) -> int:
 
 @torch.inference_mode()
 def decode_greedy(
-    checkpoint: OpenModel, prompts: list[list[int]], max_new_tokens: int
+    checkpoint: OpenModel, prompts: list[list[int]], max_new_tokens: int, one_line: bool = False
 ) -> Iterator[tuple[int, list[int]]]:
     """Yield (place, new ids) as each sequence ends: at end-of-text, after the stop string, or at the limit.
+
+    one_line: stop after the first line that is not empty, in place of the stop string.
 
     prompts: sorted, the longest first. Ended sequences leave the batch when they are an eighth of it: copying the
     others' keys and values costs as much as a few steps. Raises RunError if a GPU's memory is full.
     """
     tokenizer, model = checkpoint.tokenizer, checkpoint.model
-    colons = frozenset(i for token, i in tokenizer.get_vocab().items() if ":" in token or token == "<0x3A>")
+    # The stop string ends in a colon, so only a token with a colon can complete it.
+    marks = _LINE_BREAKS if one_line else _COLONS
+    may_end = frozenset(i for token, i in tokenizer.get_vocab().items() if any(mark in token for mark in marks))
     new_ids: list[list[int]] = [[] for _ in prompts]
     rows = list(range(len(prompts)))  # the place in `prompts` of each row of the batch
     ended: set[int] = set()
@@ -59,8 +64,11 @@ def decode_greedy(
                     continue
                 ids = new_ids[row]
                 ids.append(token)
-                # The stop string ends in a colon, so only a token with a colon can complete it.
-                stops = token in colons and STOP_STRING in tokenizer.decode(ids[-_STOP_TOKENS:])
+                stops = token in may_end and (
+                    "\n" in tokenizer.decode(ids).lstrip()
+                    if one_line
+                    else STOP_STRING in tokenizer.decode(ids[-_STOP_TOKENS:])
+                )
                 if token == tokenizer.eos_token_id or stops or step == max_new_tokens - 1:
                     ended.add(row)
                     yield row, ids

@@ -4,7 +4,7 @@ import random
 from dataclasses import dataclass
 
 from domain_tokens.answers import extract_answer, is_correct
-from domain_tokens.data.conversations import gsm8k_conversation, without_reserved_tokens
+from domain_tokens.data.conversations import Row, gsm8k_conversation, without_reserved_tokens
 from domain_tokens.data.readers import Rows
 from domain_tokens.data.splits import check_rows, unusable_text
 from domain_tokens.runs.errors import InputError
@@ -31,6 +31,12 @@ def make_probes(config: ProbesEvalConfig) -> list[Question]:
             reference = str(a * b if category.sign == "x" else a + b)
             questions.append(Question(f"{name}-{a}{category.sign}{b}", text, reference, name))
     return questions
+
+
+def gsm8k_rows(rows: Rows, tokenizer) -> tuple[dict[str, Row], str]:
+    """Return the usable rows of a test split by id, and which were left out and why ("" if none was)."""
+    usable, unusable = check_rows(rows, without_reserved_tokens(gsm8k_conversation, tokenizer))
+    return {gsm8k_id(i): rows.read(i) for i in usable}, unusable_text(unusable)
 
 
 def gsm8k_questions(rows: Rows, tokenizer) -> tuple[list[Question], str]:

@@ -3,6 +3,7 @@
 A reply ends at end-of-text or before the next `User:` line, whether it is greedy or sampled.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -11,6 +12,8 @@ from domain_tokens.facts import count_facts
 from domain_tokens.models.folder import OpenModel
 from domain_tokens.prompt import Message, cut_reply, prompt_text
 from domain_tokens.runs.errors import InputError
+
+_FIRST_LINE = re.compile(r"\s*\S[^\n]*(?=\n)")
 
 
 class Reply(NamedTuple):
@@ -34,13 +37,17 @@ def encode_prompts(
     Cutting such a prompt would change its question.
     """
     prompts = tokenize_prompts(checkpoint, conversations)
+    check_room(checkpoint, prompts, max_new_tokens)
+    return prompts
+
+
+def check_room(checkpoint: OpenModel, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:
     longest = max(map(len, prompts), default=0)
     if prompts and longest + max_new_tokens > checkpoint.context:
         raise InputError(
             f"the longest prompt has {longest} tokens and max_new_tokens is {max_new_tokens}, but the model has "
             f"{checkpoint.context} positions; lower max_new_tokens"
         )
-    return prompts
 
 
 def generate_replies(
@@ -52,17 +59,27 @@ def generate_replies(
     `encode_prompts` does.
     """
     prompts = encode_prompts(checkpoint, conversations, max_new_tokens)
+    yield from reply_to(checkpoint, prompts, max_new_tokens, batch_size)
+
+
+def reply_to(
+    checkpoint: OpenModel, prompts: list[list[int]], max_new_tokens: int, batch_size: int | None, one_line: bool = False
+) -> Iterator[tuple[int, Reply]]:
+    """Do as `generate_replies` for prompts that are tokenised already. one_line: a reply is a single line."""
     order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i))
     checkpoint.model.eval()
     while order:
         size = batch_size or fitting_batch_size(checkpoint.model, len(prompts[order[0]]) + max_new_tokens)
         batch, order = order[:size], order[size:]
-        for place, ids in decode_greedy(checkpoint, [prompts[i] for i in batch], max_new_tokens):
-            yield batch[place], cut_to_reply(checkpoint, ids)
+        for place, ids in decode_greedy(checkpoint, [prompts[i] for i in batch], max_new_tokens, one_line):
+            yield batch[place], cut_to_reply(checkpoint, ids, one_line)
 
 
-def cut_to_reply(checkpoint: OpenModel, ids: list[int]) -> Reply:
-    """Cut generated ids where the reply ends: padding looks like end-of-text, so the first one counts."""
+def cut_to_reply(checkpoint: OpenModel, ids: list[int], one_line: bool = False) -> Reply:
+    """Cut generated ids where the reply ends: padding looks like end-of-text, so the first one counts.
+
+    one_line: at the end of the first line that is not empty, which counts as finished.
+    """
     tokenizer = checkpoint.tokenizer
     finished = tokenizer.eos_token_id in ids
     if finished:
@@ -71,6 +88,9 @@ def cut_to_reply(checkpoint: OpenModel, ids: list[int]) -> Reply:
     reply = cut_reply(text, tokenizer.eos_token)
     if reply != text:
         finished = False
+    if one_line and (line := _FIRST_LINE.match(reply)):
+        reply, finished = line[0], True
+    if reply != text:
         while ids and len(tokenizer.decode(ids[:-1], skip_special_tokens=True)) >= len(reply):
             ids = ids[:-1]
     return Reply(reply.strip(), len(ids), count_facts(ids, checkpoint.fact_ids), finished)

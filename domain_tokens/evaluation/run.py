@@ -1,7 +1,6 @@
-"""One evaluation from its output folder to its results file, the same way for GSM8K and the probes."""
+"""One evaluation from its output folder to its results file, the same way for every task."""
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,25 +10,21 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 from tqdm import tqdm
 
-from domain_tokens.evaluation.fact_usage import fact_usage
 from domain_tokens.evaluation.questions import Question
-from domain_tokens.evaluation.replies import encode_prompts, generate_replies
-from domain_tokens.evaluation.scores import metrics, mul_table, prediction
+from domain_tokens.evaluation.replies import reply_to
+from domain_tokens.evaluation.task import Prediction, Task
 from domain_tokens.evaluation.unfinished import UnfinishedAnswers
 from domain_tokens.models.device import device_name, peak_memory, place
 from domain_tokens.models.folder import OpenModel, open_model, weights_digest
-from domain_tokens.prompt import question_conversation
 from domain_tokens.runs import processes
 from domain_tokens.runs.config import LoadedConfig
 from domain_tokens.runs.errors import InputError
 from domain_tokens.runs.files import json_text, jsonl_text, read_json, read_jsonl, write_files
 from domain_tokens.runs.folders import claim_folder, find_everywhere
-from domain_tokens.runs.names import PROBES_EVAL, predictions_file, results_file, unfinished_evaluation
+from domain_tokens.runs.names import predictions_file, results_file, unfinished_evaluation
 from domain_tokens.runs.provenance import environment
 from domain_tokens.runs.schemas import EVAL_VERSION, EvaluationResults
 from domain_tokens.runs.signals import run_has_begun
-
-Prediction = dict[str, Any]
 
 
 def claim_evaluation(name: str, loaded: LoadedConfig, args) -> tuple[Path, bool, dict[str, Any]]:
@@ -53,38 +48,36 @@ def claim_evaluation(name: str, loaded: LoadedConfig, args) -> tuple[Path, bool,
     return output, complete, settings
 
 
-def run_evaluation(
-    name: str, find_questions: Callable[[Any], list[Question]], loaded: LoadedConfig, output: Path,
-    settings: dict[str, Any], args,
-) -> dict[str, Any]:  # fmt: skip
-    """Ask every question, then write {name}_predictions.jsonl and, last, {name}_results.json. Return the results.
+def run_evaluation(task: Task, loaded: LoadedConfig, output: Path, settings: dict[str, Any], args) -> dict[str, Any]:
+    """Ask every question, then write its predictions file and, last, its results file. Return the results.
 
     Answers are saved as they come; with --resume only the missing ones are asked for. Each of several processes asks
-    its share, and the main one writes. find_questions: from the model's tokenizer to what can be asked with it.
-    settings: of `claim_evaluation`. args: of an evaluation script.
+    its share, and the main one writes. settings: of `claim_evaluation`. args: of an evaluation script.
     """
     checkpoint = open_model(args.model_path, args.condition, getattr(torch, loaded.config.dtype))
     launched = PartialState(cpu=not torch.cuda.is_available()) if processes.count() > 1 else None
     device = place(checkpoint, launched.device if launched else None)
-    questions = find_questions(checkpoint.tokenizer)
-    conversations = [question_conversation(question.text) for question in questions]
-    encode_prompts(checkpoint, conversations, loaded.config.max_new_tokens)  # refuses a prompt that is too long
+    questions = task.questions(checkpoint)
+    task.prompts(checkpoint, questions, loaded.config.max_new_tokens)  # refuses a prompt that is too long
     started = time.perf_counter()
-    kept = UnfinishedAnswers(output, name)
+    kept = UnfinishedAnswers(output, task.name)
     if processes.rank() == 0:
         kept.begin(settings, args.resume)
-    find_everywhere(output / unfinished_evaluation(name))
+    find_everywhere(output / unfinished_evaluation(task.name))
     run_has_begun()
-    answers = _answered(questions, kept.rows())
+    answers = _answered(task, questions, kept.rows())
     if launched:
         launched.wait_for_everyone()  # every process has read all files before they grow again
-    answers |= _ask(checkpoint, name, [question for question in questions if question.id not in answers], loaded, kept)
+    answers |= _ask(task, checkpoint, [question for question in questions if question.id not in answers], loaded, kept)
+    measured = task.measure(checkpoint, processes.rank(), processes.count())
     if launched:
-        answers = {id: row for part in gather_object([answers]) for id, row in part.items()}
+        answers, measured = (
+            {id: row for part in gather_object([each]) for id, row in part.items()} for each in (answers, measured)
+        )
         launched.destroy_process_group()
-    rows = [answers[question.id] for question in questions]
+    rows = [answers[question.id] | measured.get(question.id, {}) for question in questions]
     results: EvaluationResults = {
-        "evaluation": name,
+        "evaluation": task.name,
         "eval_version": EVAL_VERSION,
         "condition": checkpoint.condition,
         "model_path": checkpoint.path,
@@ -93,51 +86,50 @@ def run_evaluation(
         "seed": loaded.config.seed,
         "runtime": time.perf_counter() - started,
         "peak_memory": peak_memory(device),
-        "metrics": metrics(rows),
-        "fact_usage": fact_usage(rows),
-        **({"mul_table": mul_table(rows)} if name == PROBES_EVAL else {}),
+        **task.figures(rows),
         "config": loaded.as_dict(),
         "overridden": sorted(loaded.overridden),
         "environment": environment(device_name(device)),
     }
     if processes.rank() == 0:
         write_files({
-            output / predictions_file(name): jsonl_text(rows).encode(),
-            output / results_file(name): json_text(results).encode(),
+            output / predictions_file(task.name): jsonl_text(rows).encode(),
+            output / results_file(task.name): json_text(results).encode(),
         })  # fmt: skip
         kept.remove()
     return results
 
 
 def _ask(
-    checkpoint: OpenModel, name: str, questions: list[Question], loaded: LoadedConfig, kept: UnfinishedAnswers
+    task: Task, checkpoint: OpenModel, questions: list[Question], loaded: LoadedConfig, kept: UnfinishedAnswers
 ) -> dict[str, Prediction]:
     """Ask this process's share of the questions and save each answer. Return the answers by id."""
     own = questions[processes.rank() :: processes.count()]
-    conversations = [question_conversation(question.text) for question in own]
-    replies = generate_replies(checkpoint, conversations, loaded.config.max_new_tokens, loaded.config.batch_size)
-    bar = tqdm(total=len(own), desc=f"asking {name} questions", unit="question", disable=processes.rank() != 0)
+    config = loaded.config
+    prompts = task.prompts(checkpoint, own, config.max_new_tokens)
+    replies = reply_to(checkpoint, prompts, config.max_new_tokens, config.batch_size, task.one_line)
+    bar = tqdm(total=len(own), desc=f"asking {task.name} questions", unit="question", disable=processes.rank() != 0)
     answers = {}
     with bar, kept:
         for i, reply in replies:
-            answers[own[i].id] = prediction(own[i], reply)
+            answers[own[i].id] = task.judge(own[i], reply)
             kept.add(answers[own[i].id])
             bar.update()
     return answers
 
 
-def _answered(questions: list[Question], kept: list[Any]) -> dict[str, Prediction]:
+def _answered(task: Task, questions: list[Question], kept: list[Any]) -> dict[str, Prediction]:
     """Return the kept answers by id: those to questions that are still the same, judged as they would be now."""
     asked = {question.id: question for question in questions}
-    return {row["id"]: row for row in kept if _is_answer(row, asked)}
+    return {row["id"]: row for row in kept if _is_answer(task, row, asked)}
 
 
-def _is_answer(row: Any, asked: dict[str, Question]) -> bool:
+def _is_answer(task: Task, row: Any, asked: dict[str, Question]) -> bool:
     if not isinstance(row, dict) or not isinstance(row.get("reply"), str) or str(row.get("id")) not in asked:
         return False
     reply = SimpleNamespace(text=row["reply"], **{key: row.get(key) for key in ("tokens", "mul_tokens", "finished")})
     is_sound = type(reply.tokens) is type(reply.mul_tokens) is int and type(reply.finished) is bool
-    return is_sound and prediction(asked[str(row["id"])], reply) == row
+    return is_sound and task.judge(asked[str(row["id"])], reply) == row
 
 
 def evaluation_summary(results: dict[str, Any]) -> str:

@@ -9,9 +9,21 @@ import torch
 # (progress/2026-11-22-speed.md). A GPU needs far more to be busy.
 CPU_TOKENS, GPU_TOKENS = 4096, 16384
 
+_LOGIT_BYTES = 12  # one logit and its gradient, each in 16 bits and in float32
+_LOGIT_SHARE = 6  # logits may take a sixth of a GPU's memory; weights, Adam and activations need the rest
+_CPU_LOGITS = 1 << 30  # bytes
+
 
 def tokens_at_once(device: torch.device) -> int:
     return GPU_TOKENS if device.type == "cuda" else CPU_TOKENS
+
+
+def logits_at_once(device: torch.device, vocabulary: int) -> int:
+    """Return for how many positions logits may be in memory together."""
+    room = _CPU_LOGITS
+    if device.type == "cuda":
+        room = torch.cuda.get_device_properties(device).total_memory // _LOGIT_SHARE
+    return max(1, room // (_LOGIT_BYTES * vocabulary))
 
 
 def fill_bins(lengths: np.ndarray, max_tokens: int, max_rows: int | None = None) -> list[list[int]]:

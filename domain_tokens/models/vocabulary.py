@@ -6,6 +6,7 @@ import torch
 from tokenizers import AddedToken
 
 from domain_tokens import facts
+from domain_tokens.conditions import Condition
 from domain_tokens.facts import FACT_TOKENS
 from domain_tokens.prompt import CHAT_TEMPLATE, prompt_text, reserved_token_finder
 from domain_tokens.runs.errors import InputError
@@ -20,6 +21,15 @@ def context_length(model, tokenizer, path: str | Path) -> int:
     if tokenizer.model_max_length < 10**9:  # transformers writes 10**30 for "unknown"
         return tokenizer.model_max_length
     raise InputError(f"{path}: neither config nor tokenizer says how long the model's context is; choose another model")
+
+
+def check_placebo(tokenizer, condition: Condition, path: str | Path) -> None:
+    """Raise InputError if the condition writes a placebo that the vocabulary does not have."""
+    if condition.needs_placebo and facts.placebo_token(tokenizer.get_vocab()) is None:
+        raise InputError(
+            f"{path}: its vocabulary has no {' or '.join(facts.PLACEBO_TOKENS)}, which {condition.name} writes; "
+            "make its start model again with scripts/prepare_base.py"
+        )
 
 
 def verify_vocabulary(tokenizer, model, path: str | Path, condition: str = "baseline") -> None:

@@ -65,6 +65,8 @@ class ModelRecord(TypedDict):
 class LossCurves(TypedDict):
     train: list[Point]
     validation: list[Point]
+    number_bits: NotRequired[list[Point]]  # of the validation rows' shared text, per byte
+    word_bits: NotRequired[list[Point]]
 
 
 class TrainingResults(TypedDict, total=False):
@@ -78,6 +80,8 @@ class TrainingResults(TypedDict, total=False):
     dataset: str
     train_loss: Required[Number]  # mean over the optimizer steps
     eval_loss: Number | None  # of the saved weights on the validation rows; null without such rows
+    eval_number_bits_per_byte: Number | None  # of the validation rows' shared text, see data/shared_text.py
+    eval_word_bits_per_byte: Number | None
     loss_curves: LossCurves
     train_runtime: Required[Number]
     peak_memory: dict[str, Count | None]  # gpu: tensors on it; process: all of it; null where unknown
@@ -200,11 +204,12 @@ class StepPrediction(TypedDict, total=False):
     correct: Required[bool]
     tokens: Required[Count]  # of the reply
     mul_tokens: Required[Count]
-    finished: Required[bool]
+    finished: Required[bool]  # by a line break or end-of-text
     number_bits: Required[Bits]  # of the line's shared text
     number_bytes: Required[Count]
     word_bits: Required[Bits]
     word_bytes: Required[Count]
+    fact_bits: Bits  # of everything else in the line; it depends on how the condition writes facts
 
 
 class CheckpointState(TypedDict):

@@ -14,21 +14,19 @@ from typing import Any
 import numpy as np
 import torch
 from torch.nn.attention.varlen import varlen_attn
-from torch.nn.functional import linear_cross_entropy, scaled_dot_product_attention
+from torch.nn.functional import cross_entropy, linear_cross_entropy, scaled_dot_product_attention
 from torch.utils.checkpoint import checkpoint as recomputed
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutput
 
-from domain_tokens.models.grouping import fill_bins, split_by_length
+from domain_tokens.data.shared_text import KINDS, OUTSIDE
+from domain_tokens.models.grouping import fill_bins, logits_at_once, split_by_length
 from domain_tokens.prompt import IGNORED_LABEL
 
-Row = dict[str, np.ndarray]  # input_ids and labels, int32, unpadded
+Row = dict[str, np.ndarray]  # input_ids and labels, int32, unpadded; kinds, uint8, where bits are measured
 Part = dict[str, Any]  # the arguments of one call of the model
 
 ATTENTION = "domain_tokens_packed"
-_LOGIT_BYTES = 12  # one logit and its gradient, each in 16 bits and in float32
-_LOGIT_SHARE = 6  # logits may take a sixth of a GPU's memory; weights, Adam and activations need the rest
-_CPU_LOGITS = 1 << 30  # bytes
 _TOLERANCE = 1e-4
 
 
@@ -66,13 +64,15 @@ class Collator:
         return list((fill_bins if self.is_packed else split_by_length)(lengths, self.max_tokens, self.max_rows))
 
     def _pad(self, rows: list[Row]) -> Part:
-        """Return input_ids and labels: int64, (rows, longest row).
+        """Return input_ids and labels, and kinds if rows have them: int64, (rows, longest row).
 
         There is no attention mask: in a causal model no trained token sees the padding at a row's end, and attention
         is faster without a mask.
         """
         shape = len(rows), max(len(row["input_ids"]) for row in rows)
         part = {"input_ids": torch.full(shape, self.pad_id), "labels": torch.full(shape, IGNORED_LABEL)}
+        if "kinds" in rows[0]:
+            part["kinds"] = torch.full(shape, OUTSIDE)
         for i, row in enumerate(rows):
             for name, tensor in part.items():
                 tensor[i, : len(row[name])] = torch.from_numpy(row[name])
@@ -83,11 +83,15 @@ def pack(rows: Sequence[Row]) -> Part:
     """Return the rows joined to one.
 
     input_ids, position_ids: int64, (1, tokens of all rows); row_ends: int32, (rows + 1,), starting with 0; trained:
-    int64, the positions whose next token carries loss; targets: int64, those next tokens.
+    int64, the positions whose next token carries loss; targets: int64, those next tokens; kinds: theirs, if rows have
+    them.
     """
     lengths = [len(row["input_ids"]) for row in rows]
     labels = np.concatenate([row["labels"] for row in rows])
     trained = np.flatnonzero(labels != IGNORED_LABEL)
+    kinds = {}
+    if "kinds" in rows[0]:
+        kinds["kinds"] = torch.from_numpy(np.concatenate([row["kinds"] for row in rows])[trained])
     return {
         "input_ids": torch.from_numpy(np.concatenate([row["input_ids"] for row in rows])).long()[None],
         "position_ids": torch.cat([torch.arange(length) for length in lengths])[None],
@@ -95,6 +99,7 @@ def pack(rows: Sequence[Row]) -> Part:
         "longest_row": max(lengths),
         "trained": torch.from_numpy(trained - 1),
         "targets": torch.from_numpy(labels[trained]).long(),
+        **kinds,
     }
 
 
@@ -102,7 +107,7 @@ def _without_first_label(row: Row) -> Row:
     """Drop the label of a row's first token, which a causal model cannot predict from anything."""
     labels = row["labels"].copy()
     labels[0] = IGNORED_LABEL
-    return {"input_ids": row["input_ids"], "labels": labels}
+    return row | {"labels": labels}
 
 
 def prepare_model(model: PreTrainedModel) -> str | None:
@@ -150,34 +155,58 @@ def stock_model(model: PreTrainedModel) -> Iterator[None]:
             model.set_attn_implementation(ATTENTION)
 
 
-def _loss_of_packed_rows(model: PreTrainedModel, trained, targets, num_items_in_batch, **part) -> CausalLMOutput:
+@dataclass
+class PackedOutput(CausalLMOutput):
+    """kind_losses: the summed cross-entropy by kind of text, in the order of KINDS; None where rows have no kinds."""
+
+    kind_losses: torch.Tensor | None = None
+
+
+def _loss_of_packed_rows(
+    model: PreTrainedModel, trained, targets, num_items_in_batch, kinds=None, **part
+) -> PackedOutput:
     """Replace a model's own forward. loss: the summed cross-entropy of the targets over `num_items_in_batch`."""
     hidden, head = _hidden_states(model, part)[trained], model.get_output_embeddings()
+    by_kind = None
+    if kinds is not None:
+        chosen = [kinds == kind for kind in KINDS]
+        by_kind = torch.stack([_summed_loss(head, hidden[each], targets[each]) for each in chosen])
+    return PackedOutput(loss=_summed_loss(head, hidden, targets) / num_items_in_batch, kind_losses=by_kind)
+
+
+def _summed_loss(head: torch.nn.Linear, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    if not len(targets):
+        return torch.zeros((), device=hidden.device)
 
     def summed(hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return linear_cross_entropy(hidden, head.weight, targets, linear_bias=head.bias, reduction="sum")
 
-    at_once = _logits_at_once(hidden.device, len(head.weight))
+    at_once = logits_at_once(hidden.device, len(head.weight))
     if len(targets) <= at_once:
-        loss = summed(hidden, targets)
-    else:  # compute logits again in the backward pass: slower, but only those of one piece are in memory
-        pieces = zip(hidden.split(at_once), targets.split(at_once), strict=True)
-        loss = sum(recomputed(summed, *piece, use_reentrant=False) for piece in pieces)
-    return CausalLMOutput(loss=loss / num_items_in_batch)
+        return summed(hidden, targets)
+    # Compute logits again in the backward pass: slower, but only those of one piece are in memory.
+    pieces = zip(hidden.split(at_once), targets.split(at_once), strict=True)
+    return sum(recomputed(summed, *piece, use_reentrant=False) for piece in pieces)
+
+
+def kind_losses_of_padded(logits: torch.Tensor, input_ids: torch.Tensor, kinds: torch.Tensor) -> torch.Tensor:
+    """Return what `PackedOutput.kind_losses` is, for padded rows. logits: (rows, longest row, vocabulary)."""
+    losses = []
+    for kind in KINDS:
+        rows, places = torch.nonzero(kinds[:, 1:] == kind, as_tuple=True)
+        at_once = logits_at_once(logits.device, logits.shape[-1])
+        pieces = zip(rows.split(at_once), places.split(at_once), strict=True)
+        losses.append(sum(
+            cross_entropy(logits[row, place].float(), input_ids[row, place + 1], reduction="sum")
+            for row, place in pieces
+        ))  # fmt: skip
+    return torch.stack(losses)
 
 
 def _hidden_states(model: PreTrainedModel, part: Part) -> torch.Tensor:
     """Return the last layer's hidden states of packed rows: (tokens, width)."""
     names = ("input_ids", "position_ids", "row_ends", "longest_row")
     return model.base_model(**{name: part[name] for name in names}, use_cache=False).last_hidden_state[0]
-
-
-def _logits_at_once(device: torch.device, vocabulary: int) -> int:
-    """Return for how many positions logits may be in memory together."""
-    room = _CPU_LOGITS
-    if device.type == "cuda":
-        room = torch.cuda.get_device_properties(device).total_memory // _LOGIT_SHARE
-    return max(1, room // (_LOGIT_BYTES * vocabulary))
 
 
 def _attend_within_rows(

@@ -18,6 +18,11 @@ from domain_tokens.runs.schemas import TrainingResults
 from domain_tokens.runs.terminal import shown_text
 from domain_tokens.training.trainer import SftTrainer, check_finite
 
+# What is measured on the validation rows, by the name of its curve
+_VALIDATED = {
+    "validation": "eval_loss", "number_bits": "eval_number_bits_per_byte", "word_bits": "eval_word_bits_per_byte",
+}  # fmt: skip
+
 
 def describe_rows(tokenizer, train: Prepared, val: Prepared, left_out: dict[str, Any], condition: Condition) -> str:
     """Return what will be trained on: counts, and the first row with its trained part between « and »."""
@@ -51,7 +56,7 @@ def training_results(
     """
     train, val = trainer.train_dataset, trainer.eval_dataset
     runtime = trainer.totals.runtime()
-    train_loss, eval_loss = _final_losses(trainer)
+    train_loss, validated = _final_losses(trainer)
     return {
         "stage": stage,
         "condition": checkpoint.condition,
@@ -60,10 +65,10 @@ def training_results(
         "start_weights": checkpoint.weights,
         "dataset": shown_source(loaded.config.data.dataset),
         "train_loss": train_loss,
-        "eval_loss": eval_loss,
+        **{key: validated.get(key) for key in _VALIDATED.values()},
         "loss_curves": {
             name: [[log["step"], log[key]] for log in trainer.state.log_history if key in log]
-            for name, key in (("train", "loss"), ("validation", "eval_loss"))
+            for name, key in {"train": "loss", **_VALIDATED}.items()
         },
         "train_runtime": runtime,
         "peak_memory": peak_memory(trainer.args.device),
@@ -83,19 +88,19 @@ def training_results(
     }
 
 
-def _final_losses(trainer: SftTrainer) -> tuple[float, float | None]:
-    """Return the mean training loss of the run, and the validation loss of the weights that will be saved, if any."""
+def _final_losses(trainer: SftTrainer) -> tuple[float, dict[str, float]]:
+    """Return the mean training loss of the run, and the validation of the weights that will be saved, if any."""
     step = trainer.state.global_step
-    train_loss, eval_loss = float(trainer.totals.loss) / max(1, step), None
+    train_loss, validated = float(trainer.totals.loss) / max(1, step), {}
     if trainer.eval_dataset is not None:
         # The Trainer logs a summary of the run after an evaluation of its last step.
         last = [log for log in trainer.state.log_history[-2:] if log["step"] == step and "eval_loss" in log]
         if not last or trainer.args.load_best_model_at_end:  # then other weights are saved than those of the last step
             last = [trainer.evaluate()]
-        eval_loss = last[0]["eval_loss"]
-        check_finite(eval_loss, step)
+        validated = last[0]
+        check_finite(validated["eval_loss"], step)
     check_finite(train_loss, step)
-    return train_loss, eval_loss
+    return train_loss, validated
 
 
 def lineage_entry(results: dict[str, Any]) -> dict[str, Any]:

@@ -14,9 +14,9 @@ from domain_tokens.conditions import CONDITIONS, Condition
 from domain_tokens.data.cache import prepare_training_data
 from domain_tokens.data.conversations import Converter
 from domain_tokens.data.prepared import cut_warning
-from domain_tokens.facts import PLACEBO_TOKENS, placebo_token
 from domain_tokens.hub.client import prepare_client
 from domain_tokens.models.folder import OpenModel, open_model, save_model, weights_digest
+from domain_tokens.models.vocabulary import check_placebo
 from domain_tokens.runs import processes
 from domain_tokens.runs.config import LoadedConfig, load_config
 from domain_tokens.runs.errors import InputError, RunError
@@ -62,11 +62,7 @@ def run_stage(stage: str, results_name: str, convert: Converter, args, say: Call
     say(loaded.as_yaml())
 
     checkpoint = open_model(args.model_path, args.condition)
-    if condition.needs_placebo and placebo_token(checkpoint.tokenizer.get_vocab()) is None:
-        raise InputError(
-            f"{args.model_path}: its vocabulary has no {' or '.join(PLACEBO_TOKENS)}, which {condition.name} writes; "
-            "make its start model again with scripts/prepare_base.py"
-        )
+    check_placebo(checkpoint.tokenizer, condition, args.model_path)
     prepare_client(say)
     train, val, left_out = prepare_training_data(config.data, config.seed, convert, checkpoint.tokenizer, condition)
     say(describe_rows(checkpoint.tokenizer, train, val, left_out, condition))

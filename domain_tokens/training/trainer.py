@@ -12,10 +12,11 @@ from transformers import Trainer
 from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_utils import EvalLoopOutput
 
+from domain_tokens.data.shared_text import KINDS
 from domain_tokens.prompt import IGNORED_LABEL
 from domain_tokens.runs.errors import RunError
 from domain_tokens.training.callbacks import RunTotals
-from domain_tokens.training.packing import Collator
+from domain_tokens.training.packing import Collator, kind_losses_of_padded
 from domain_tokens.training.resume import STATE
 
 _EVAL_ROWS = 512  # laid out together: enough to fill parts well
@@ -82,19 +83,34 @@ class SftTrainer(Trainer):
     def evaluation_loop(
         self, dataloader, description, prediction_loss_only=None, ignore_keys=None, metric_key_prefix="eval"
     ) -> EvalLoopOutput:
-        """Return the mean loss per trained token over all rows; the stock loop averages over batches."""
+        """Return the mean loss per trained token over all rows, and bits per byte of their shared text.
+
+        The stock loop averages over batches. Bits come from the same hidden states, but from a sum of their own: one
+        sum for both would change the last digits of the loss.
+        """
         model, rows = self.model.eval(), dataloader.dataset
-        total = torch.zeros(2, dtype=torch.float64, device=self.args.device)  # summed loss, tokens
+        total = torch.zeros(2 + len(KINDS), dtype=torch.float64, device=self.args.device)  # loss, tokens, bits in nats
         for first in range(0, len(rows), _EVAL_ROWS):
             together = [rows[i] for i in range(first, min(first + _EVAL_ROWS, len(rows)))]
             batch = send_to_device(self.eval_collator(together), self.args.device)
             for part in batch["parts"]:
+                kinds = part.pop("kinds", None) if self.padding_reason else part.get("kinds")
                 with self.compute_loss_context_manager():
-                    loss = model(**part, num_items_in_batch=1).loss
-                total[0] += loss.double()
+                    output = model(**part, num_items_in_batch=1)
+                total[0] += output.loss.double()
+                if kinds is not None:
+                    total[2:] += (
+                        kind_losses_of_padded(output.logits, part["input_ids"], kinds)
+                        if self.padding_reason
+                        else output.kind_losses
+                    ).double()
             total[1] += (batch["labels"] != IGNORED_LABEL).sum()
-        loss, tokens = self.accelerator.reduce(total).tolist()
-        return EvalLoopOutput(None, None, {f"{metric_key_prefix}_loss": loss / tokens}, len(rows))
+        loss, tokens, *nats = self.accelerator.reduce(total).tolist()
+        figures = {f"{metric_key_prefix}_loss": loss / tokens}
+        for name, summed in zip(KINDS.values(), nats, strict=True):
+            if size := rows.shared_bytes[name]:
+                figures[f"{metric_key_prefix}_{name}_bits_per_byte"] = summed / math.log(2) / size
+        return EvalLoopOutput(None, None, figures, len(rows))
 
     def save_model(self, output_dir=None, **kwargs) -> None:
         """Save weights into a checkpoint. An existing one of the same step is incomplete from here on."""

@@ -18,7 +18,7 @@ import sft_tulu
 from conftest import read_jsonl
 from interruptions import ROOT
 
-from domain_tokens.evaluation.replies import generate_replies
+from domain_tokens.evaluation.replies import reply_to
 from domain_tokens.evaluation.unfinished import UnfinishedAnswers
 from domain_tokens.runs.errors import InputError
 from domain_tokens.runs.folders import lock_run
@@ -195,15 +195,14 @@ def test_an_interrupted_overwrite_is_continued_as_what_it_was_to_become(toy_base
     run_arithmetic_probes.main([*arguments, "max_new_tokens=3"])
     asked = []
 
-    def interrupted(checkpoint, conversations, *more):
-        asked.append(len(conversations))
-        for number, reply in enumerate(generate(checkpoint, conversations, *more)):
+    def interrupted(checkpoint, prompts, *more):
+        asked.append(len(prompts))
+        for number, reply in enumerate(reply_to(checkpoint, prompts, *more)):
             if number == 100 and len(asked) == 1:
                 raise KeyboardInterrupt
             yield reply
 
-    generate = generate_replies
-    monkeypatch.setattr("domain_tokens.evaluation.run.generate_replies", interrupted)
+    monkeypatch.setattr("domain_tokens.evaluation.run.reply_to", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run_arithmetic_probes.main([*arguments, "max_new_tokens=5", "--overwrite"])
     assert "--overwrite" not in continuing_command()

@@ -80,7 +80,7 @@ def assert_trained_alike(found, alone, results_name):
     one, two = (json.loads((folder / results_name).read_text()) for folder in (alone, found))
     assert two["steps"] == one["steps"] == 6
     assert two["tokens_trained"] == one["tokens_trained"]
-    for key in ("train_loss", "eval_loss"):
+    for key in ("train_loss", "eval_loss", "eval_number_bits_per_byte", "eval_word_bits_per_byte"):
         assert two[key] == pytest.approx(one[key], rel=1e-4)
     weights, expected = load_file(found / "model.safetensors"), load_file(alone / "model.safetensors")
     assert weights.keys() == expected.keys()

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import re
 import shutil
 import sys
@@ -22,6 +23,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from transformers import TrainerCallback
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
+from domain_tokens.data.shared_text import KINDS
 from domain_tokens.facts import FACT_TOKENS
 from domain_tokens.models.folder import open_model
 from domain_tokens.prompt import IGNORED_LABEL, prompt_text, question_conversation
@@ -177,6 +179,7 @@ def test_the_validation_loss_is_the_mean_over_tokens(toy_base, toy_data, tmp_pat
     results = json.loads((tmp_path / "out/tulu_sft_results.json").read_text())
     model = open_model(str(tmp_path / "out"), None).model
     summed = tokens = 0
+    bits = dict.fromkeys(KINDS, 0.0)
     for i in range(len(trainers[0].eval_dataset)):
         row = trainers[0].eval_dataset[i]
         ids, labels = torch.tensor(row["input_ids"]), torch.tensor(row["labels"])
@@ -184,7 +187,29 @@ def test_the_validation_loss_is_the_mean_over_tokens(toy_base, toy_data, tmp_pat
             logits = model(ids[None]).logits[0]
         summed += torch.nn.functional.cross_entropy(logits[:-1], labels[1:].long(), reduction="sum").item()
         tokens += int((labels[1:] != IGNORED_LABEL).sum())
+        for kind in KINDS:
+            own = torch.tensor(row["kinds"][1:]) == kind
+            bits[kind] += torch.nn.functional.cross_entropy(
+                logits[:-1][own], ids[1:][own].long(), reduction="sum"
+            ).item()
     assert results["eval_loss"] == pytest.approx(summed / tokens, rel=1e-4)
+    for kind, name in KINDS.items():
+        size = trainers[0].eval_dataset.shared_bytes[name]
+        found = results[f"eval_{name}_bits_per_byte"]
+        assert size > 200
+        assert found == pytest.approx(bits[kind] / math.log(2) / size, rel=1e-4)
+        assert results["loss_curves"][f"{name}_bits"][-1] == [results["steps"], found]
+
+
+def test_validation_of_padded_rows_and_of_packed_rows_is_the_same(toy_base, toy_data, tmp_path, monkeypatch):
+    found = []
+    for name in ("packed", "padded"):
+        if name == "padded":
+            monkeypatch.setattr("domain_tokens.training.arguments.prepare_model", lambda model: "for this test")
+        sft_gsm8k.main(command("sft_gsm8k", toy_base["annotated"], toy_data, tmp_path / name, "annotated"))
+        results = json.loads((tmp_path / name / "sft_results.json").read_text())
+        found.append([results[key] for key in ("eval_loss", "eval_number_bits_per_byte", "eval_word_bits_per_byte")])
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
 
 
 def test_the_ablation_trains_the_condition_without_facts_and_says_so(toy_base, toy_data, tmp_path):
