@@ -26,7 +26,7 @@ def main(argv: list[str] | None = None) -> None:
     from domain_tokens.evaluation.task import Task
     from domain_tokens.runs import processes
     from domain_tokens.runs.config import load_config
-    from domain_tokens.runs.recipes import ProbesEvalConfig
+    from domain_tokens.runs.config_schema import ProbesEvalConfig
 
     tell = processes.once(say)
     loaded = load_config(args.config, ProbesEvalConfig, args.overrides, {"seed": args.seed})

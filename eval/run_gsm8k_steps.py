@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> None:
     from domain_tokens.hub.client import prepare_client
     from domain_tokens.runs import processes
     from domain_tokens.runs.config import load_config
-    from domain_tokens.runs.recipes import Gsm8kEvalConfig
+    from domain_tokens.runs.config_schema import Gsm8kEvalConfig
 
     tell = processes.once(say)
     flags = {"seed": args.seed, "dataset": args.dataset_path, "max_samples": args.max_samples}

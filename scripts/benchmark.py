@@ -209,9 +209,9 @@ def reference_trainer(checkpoint, rows, args: argparse.Namespace, settings: dict
 
 
 def our_trainer(checkpoint, rows, args: argparse.Namespace, settings: dict):
-    from domain_tokens.runs.recipes import DataConfig, SftConfig
-    from domain_tokens.training.arguments import make_trainer
+    from domain_tokens.runs.config_schema import DataConfig, SftConfig
     from domain_tokens.training.callbacks import TerminalCallback
+    from domain_tokens.training.trainer_setup import make_trainer
 
     data = DataConfig(dataset="benchmark", subset=None, max_length=args.max_length, train_samples=None, val_samples=0)
     folder = Path(settings.pop("output_dir"))

@@ -50,10 +50,10 @@ def main(argv: list[str] | None = None) -> None:
     from domain_tokens.evaluation.questions import gsm8k_id, make_probes
     from domain_tokens.hub.client import prepare_client
     from domain_tokens.runs.config import load_config
+    from domain_tokens.runs.config_schema import ProbesEvalConfig
     from domain_tokens.runs.files import shown_source, write_json
     from domain_tokens.runs.folders import output_file
     from domain_tokens.runs.provenance import environment
-    from domain_tokens.runs.recipes import ProbesEvalConfig
 
     output = output_file(args.output_path, "compared_as_a_whole", args.overwrite) if args.output_path else None
     prepare_client(say=say)

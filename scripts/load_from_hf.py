@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> None:
     from domain_tokens.hub.download import download_model, find_remote_model
     from domain_tokens.hub.files import is_here
     from domain_tokens.runs.config import load_config
-    from domain_tokens.runs.recipes import RegistryConfig
+    from domain_tokens.runs.config_schema import RegistryConfig
 
     registry = load_config(args.registry, RegistryConfig, flags={"owner": args.namespace}).config
     names = list(registry.models) if args.list or args.all else chosen(registry, args.models)

@@ -56,7 +56,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     from domain_tokens.runs.config import load_config
-    from domain_tokens.runs.recipes import ExperimentConfig
+    from domain_tokens.runs.config_schema import ExperimentConfig
 
     if args.seeds and args.seed is not None:
         raise InputError("--seed and --seeds contradict each other; give one of them")

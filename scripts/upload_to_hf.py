@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> None:
     from domain_tokens.hub.model_card import render_model_card
     from domain_tokens.hub.upload import check_publishable, files_to_publish, upload_model
     from domain_tokens.runs.config import load_config
-    from domain_tokens.runs.recipes import RegistryConfig
+    from domain_tokens.runs.config_schema import RegistryConfig
 
     for repo_id in args.repo_name:
         check_repo_id(repo_id)

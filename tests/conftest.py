@@ -122,7 +122,7 @@ def gpt2_tokenizer():
 def arithmetic_probes(seed: int = 42) -> list:
     from domain_tokens.evaluation.questions import make_probes
     from domain_tokens.runs.config import load_config
-    from domain_tokens.runs.recipes import ProbesEvalConfig
+    from domain_tokens.runs.config_schema import ProbesEvalConfig
 
     path = Path(__file__).parents[1] / "eval/configs/probes.yaml"
     return make_probes(load_config(path, ProbesEvalConfig, flags={"seed": seed}).config)

@@ -8,7 +8,7 @@ from typing import Any
 
 from domain_tokens.runs.errors import InputError
 from domain_tokens.runs.names import EVALUATIONS, PROBES_EVAL, STEPS_EVAL, predictions_file, results_file
-from domain_tokens.runs.schemas import evaluation_schemas, read_predictions, read_results
+from domain_tokens.runs.results_schema import evaluation_schemas, read_predictions, read_results
 
 
 @dataclass(frozen=True)

@@ -25,10 +25,10 @@ from domain_tokens.data.parallel import map_rows
 from domain_tokens.data.prepared import ARRAYS, COUNTS, Prepared, join, prepare
 from domain_tokens.data.readers import Rows, open_rows
 from domain_tokens.data.splits import evaluation_questions, split_training_rows
+from domain_tokens.runs.config_schema import DataConfig
 from domain_tokens.runs.errors import InputError, RunError
 from domain_tokens.runs.files import read_json, user_path, write_json
 from domain_tokens.runs.folders import wait_for_lock
-from domain_tokens.runs.recipes import DataConfig
 
 _ABOUT, _KINDS = "about.json", "{}.kinds.npy"  # the first is written last
 _UNUSED_DAYS = 30  # prepared rows are removed after that

@@ -11,8 +11,8 @@ from domain_tokens.data.contamination import Questions
 from domain_tokens.data.conversations import Converter, Row, UnusableRow, gsm8k_question
 from domain_tokens.data.parallel import map_rows
 from domain_tokens.data.readers import Rows, open_rows
+from domain_tokens.runs.config_schema import DataConfig
 from domain_tokens.runs.errors import InputError
-from domain_tokens.runs.recipes import DataConfig
 
 Unusable = dict[str, dict[str, int]]  # reason: {"rows": how many, "first_line": …}
 

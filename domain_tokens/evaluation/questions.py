@@ -7,8 +7,8 @@ from domain_tokens.answers import extract_answer, is_correct
 from domain_tokens.data.conversations import Row, gsm8k_conversation, without_reserved_tokens
 from domain_tokens.data.readers import Rows
 from domain_tokens.data.splits import check_rows, unusable_text
+from domain_tokens.runs.config_schema import ProbesEvalConfig
 from domain_tokens.runs.errors import InputError
-from domain_tokens.runs.recipes import ProbesEvalConfig
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from domain_tokens.runs.files import json_text, jsonl_text, read_json, read_json
 from domain_tokens.runs.folders import claim_folder, find_everywhere
 from domain_tokens.runs.names import predictions_file, results_file, unfinished_evaluation
 from domain_tokens.runs.provenance import environment
-from domain_tokens.runs.schemas import EVAL_VERSION, EvaluationResults
+from domain_tokens.runs.results_schema import EVAL_VERSION, EvaluationResults
 from domain_tokens.runs.signals import run_has_begun
 
 

@@ -16,11 +16,11 @@ from huggingface_hub import EvalResult, ModelCardData
 from domain_tokens.conditions import CONDITIONS
 from domain_tokens.models.folder import OpenModel
 from domain_tokens.prompt import prompt_text, question_conversation
+from domain_tokens.runs.config_schema import RegistryConfig
 from domain_tokens.runs.errors import InputError
 from domain_tokens.runs.files import read_json
 from domain_tokens.runs.names import GSM8K_EVAL, HUB_ID, PROBES_EVAL, RESOLVED_CONFIG, SFT_STAGES, results_file
-from domain_tokens.runs.recipes import RegistryConfig
-from domain_tokens.runs.schemas import EvaluationResults, TrainingResults, read_results
+from domain_tokens.runs.results_schema import EvaluationResults, TrainingResults, read_results
 
 _GSM8K = "openai/gsm8k"
 _QUESTION = "What is 7 times 8?"

@@ -26,7 +26,7 @@ from domain_tokens.runs.errors import InputError, RunError
 from domain_tokens.runs.files import read_json, shown_path, write_json
 from domain_tokens.runs.folders import check_model_folder
 from domain_tokens.runs.names import RECORD_NAME
-from domain_tokens.runs.schemas import ModelRecord
+from domain_tokens.runs.results_schema import ModelRecord
 
 # Silenced: a warning about two checkpoints within a second, and one about unknown model types, which raise an error.
 for _name in ("transformers.trainer_utils", "transformers.configuration_utils"):

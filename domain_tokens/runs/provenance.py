@@ -5,7 +5,7 @@ import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
-from domain_tokens.runs.schemas import Environment
+from domain_tokens.runs.results_schema import Environment
 
 _LIBRARIES = ("torch", "transformers", "datasets", "accelerate", "tokenizers", "numpy")
 

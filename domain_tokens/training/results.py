@@ -14,7 +14,7 @@ from domain_tokens.prompt import IGNORED_LABEL
 from domain_tokens.runs.config import LoadedConfig
 from domain_tokens.runs.files import shown_source
 from domain_tokens.runs.provenance import environment
-from domain_tokens.runs.schemas import TrainingResults
+from domain_tokens.runs.results_schema import TrainingResults
 from domain_tokens.runs.terminal import shown_text
 from domain_tokens.training.trainer import SftTrainer, check_finite
 

@@ -19,18 +19,18 @@ from domain_tokens.models.folder import OpenModel, open_model, save_model, weigh
 from domain_tokens.models.vocabulary import check_placebo
 from domain_tokens.runs import processes
 from domain_tokens.runs.config import LoadedConfig, load_config
+from domain_tokens.runs.config_schema import SftConfig
 from domain_tokens.runs.errors import InputError, RunError
 from domain_tokens.runs.files import read_json, write_json, write_text
 from domain_tokens.runs.folders import claim_folder, find_everywhere, lock_run
 from domain_tokens.runs.names import MODEL_FILES, RESOLVED_CONFIG, UNFINISHED
-from domain_tokens.runs.recipes import SftConfig
 from domain_tokens.runs.signals import StopRequest, run_has_begun
-from domain_tokens.training.arguments import make_trainer
 from domain_tokens.training.callbacks import NumbersCallback, StopCallback, write_over_echo
 from domain_tokens.training.results import describe_rows, lineage_entry, training_results, training_summary
 from domain_tokens.training.resume import last_checkpoint
 from domain_tokens.training.sharding import whole_weights
 from domain_tokens.training.trainer import SftTrainer
+from domain_tokens.training.trainer_setup import make_trainer
 from domain_tokens.training.watching import TENSORBOARD, SamplesCallback, sample_prompts, services
 
 

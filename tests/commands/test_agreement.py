@@ -19,7 +19,7 @@ from domain_tokens import expand, extract_answer, inject, is_correct, toy
 from domain_tokens.facts import FACT_TOKENS
 from domain_tokens.prompt import STOP_STRING, cut_reply
 from domain_tokens.runs.config import load_config
-from domain_tokens.runs.recipes import Gsm8kEvalConfig
+from domain_tokens.runs.config_schema import Gsm8kEvalConfig
 
 pytestmark = needs_harness
 ROOT = Path(__file__).parents[2]

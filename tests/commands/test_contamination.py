@@ -16,8 +16,8 @@ from domain_tokens.data.cache import _RULES, cache_folder, prepare_training_data
 from domain_tokens.data.contamination import NGRAM, Questions, words, words_and_numbers
 from domain_tokens.data.conversations import tulu_conversation
 from domain_tokens.data.readers import open_rows
+from domain_tokens.runs.config_schema import DataConfig
 from domain_tokens.runs.errors import InputError
-from domain_tokens.runs.recipes import DataConfig
 
 ROOT = Path(__file__).parents[2]
 

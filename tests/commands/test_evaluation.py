@@ -14,8 +14,8 @@ from domain_tokens.evaluation.replies import Reply
 from domain_tokens.evaluation.run import evaluation_summary
 from domain_tokens.evaluation.scores import metrics, prediction
 from domain_tokens.runs.config import load_config
+from domain_tokens.runs.config_schema import ProbesEvalConfig
 from domain_tokens.runs.errors import InputError
-from domain_tokens.runs.recipes import ProbesEvalConfig
 
 FIELDS = [
     "id", "question", "reference", "reply", "extracted", "extracted_strict", "correct", "correct_strict", "tokens",

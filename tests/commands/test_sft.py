@@ -28,8 +28,8 @@ from domain_tokens.facts import FACT_TOKENS
 from domain_tokens.models.folder import open_model
 from domain_tokens.prompt import IGNORED_LABEL, prompt_text, question_conversation
 from domain_tokens.runs.errors import InputError, RunError
-from domain_tokens.training.arguments import make_trainer
 from domain_tokens.training.trainer import SftTrainer
+from domain_tokens.training.trainer_setup import make_trainer
 
 ROOT = Path(__file__).parents[2]
 QUICK = ["max_steps=2", "val_samples=20", "save_strategy=no", "logging_steps=1", "learning_rate=1e-3"]
@@ -205,7 +205,7 @@ def test_validation_of_padded_rows_and_of_packed_rows_is_the_same(toy_base, toy_
     found = []
     for name in ("packed", "padded"):
         if name == "padded":
-            monkeypatch.setattr("domain_tokens.training.arguments.prepare_model", lambda model: "for this test")
+            monkeypatch.setattr("domain_tokens.training.trainer_setup.prepare_model", lambda model: "for this test")
         sft_gsm8k.main(command("sft_gsm8k", toy_base["annotated"], toy_data, tmp_path / name, "annotated"))
         results = json.loads((tmp_path / name / "sft_results.json").read_text())
         found.append([results[key] for key in ("eval_loss", "eval_number_bits_per_byte", "eval_word_bits_per_byte")])

@@ -48,23 +48,6 @@ def fast_uv(folder: Path, environment: Mapping[str, str]) -> Iterator[Path]:
 def serve(address: str) -> None:
     import datasets  # noqa: F401
 
-    import domain_tokens.comparison.compare
-    import domain_tokens.comparison.reading
-    import domain_tokens.evaluation.questions
-    import domain_tokens.evaluation.replies
-    import domain_tokens.evaluation.run
-    import domain_tokens.evaluation.scores
-    import domain_tokens.evaluation.streaming
-    import domain_tokens.hub.model_card
-    import domain_tokens.models.nanogpt
-    import domain_tokens.models.sources
-    import domain_tokens.models.vocabulary
-    import domain_tokens.training.arguments
-    import domain_tokens.training.callbacks
-    import domain_tokens.training.sharding
-    import domain_tokens.training.stage
-    import domain_tokens.training.trainer  # noqa: F401
-
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(address)
     listener.listen()

@@ -4,8 +4,8 @@ import pytest
 import yaml
 
 from domain_tokens.runs.config import load_config
+from domain_tokens.runs.config_schema import ExperimentConfig, Gsm8kEvalConfig, ProbesEvalConfig, SftConfig
 from domain_tokens.runs.errors import InputError
-from domain_tokens.runs.recipes import ExperimentConfig, Gsm8kEvalConfig, ProbesEvalConfig, SftConfig
 
 ROOT = Path(__file__).parents[2]
 TULU, GSM8K = ROOT / "sft/configs/tulu.yaml", ROOT / "sft/configs/gsm8k.yaml"

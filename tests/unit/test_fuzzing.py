@@ -20,9 +20,15 @@ from domain_tokens.data.readers import open_rows
 from domain_tokens.data.splits import check_rows
 from domain_tokens.facts import FACT_TOKENS
 from domain_tokens.runs.config import load_config
+from domain_tokens.runs.config_schema import (
+    ExperimentConfig,
+    Gsm8kEvalConfig,
+    ProbesEvalConfig,
+    RegistryConfig,
+    SftConfig,
+)
 from domain_tokens.runs.errors import InputError
 from domain_tokens.runs.files import read_json, read_jsonl, write_jsonl
-from domain_tokens.runs.recipes import ExperimentConfig, Gsm8kEvalConfig, ProbesEvalConfig, RegistryConfig, SftConfig
 
 ROOT = Path(__file__).parents[2]
 RECIPES = {

@@ -19,8 +19,8 @@ from domain_tokens.data.conversations import gsm8k_conversation, tulu_conversati
 from domain_tokens.data.parallel import map_rows
 from domain_tokens.data.prepared import cut_warning, prepare
 from domain_tokens.prompt import IGNORED_LABEL
+from domain_tokens.runs.config_schema import DataConfig
 from domain_tokens.runs.errors import InputError, RunError
-from domain_tokens.runs.recipes import DataConfig
 
 GOOD = {"question": "What is 6 times 9?", "answer": "6*9=<<6*9=54>>54\n#### 54"}
 

@@ -18,7 +18,7 @@ from domain_tokens.runs.names import (
     seeds_below,
     stage_folder,
 )
-from domain_tokens.runs.schemas import TrainingResults, read_results
+from domain_tokens.runs.results_schema import TrainingResults, read_results
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from domain_tokens.data.prepared import Prepared
 from domain_tokens.models.folder import OpenModel
 from domain_tokens.models.grouping import tokens_at_once
 from domain_tokens.runs import processes
+from domain_tokens.runs.config_schema import SftConfig
 from domain_tokens.runs.errors import InputError, short_repr
-from domain_tokens.runs.recipes import SftConfig
 from domain_tokens.training.callbacks import TerminalCallback
 from domain_tokens.training.packing import Collator, prepare_model
 from domain_tokens.training.sharding import check_sharding, is_sharded

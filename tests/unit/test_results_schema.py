@@ -5,7 +5,7 @@ import json
 import pytest
 
 from domain_tokens.runs.errors import InputError
-from domain_tokens.runs.schemas import (
+from domain_tokens.runs.results_schema import (
     CheckpointState,
     EvaluationResults,
     TrainingResults,
