@@ -7,7 +7,7 @@ Example:
 import argparse
 from pathlib import Path
 
-from domain_tokens.runs.command import eval_parser, run
+from domain_tokens.runs.command_line import eval_parser, run
 from domain_tokens.runs.names import STEPS_EVAL
 from domain_tokens.runs.terminal import say
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from domain_tokens.evaluation.sampling import Sampling
 from domain_tokens.facts import settled_length, show_facts
-from domain_tokens.runs.command import SEED_RANGE, CommandParser, check_seed, run
+from domain_tokens.runs.command_line import SEED_RANGE, CommandParser, check_seed, run
 from domain_tokens.runs.errors import InputError, nearest
 from domain_tokens.runs.files import write_json
 from domain_tokens.runs.folders import check_model_folder

@@ -13,7 +13,7 @@ from collections.abc import Set
 from pathlib import Path
 
 from domain_tokens.data.contamination import NGRAM
-from domain_tokens.runs.command import CommandParser, run
+from domain_tokens.runs.command_line import CommandParser, run
 from domain_tokens.runs.errors import InputError
 from domain_tokens.runs.terminal import aligned, say
 

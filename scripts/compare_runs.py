@@ -27,7 +27,7 @@ from domain_tokens.comparison.formats import (
     measure_table,
     percent,
 )
-from domain_tokens.runs.command import CommandParser, run
+from domain_tokens.runs.command_line import CommandParser, run
 from domain_tokens.runs.errors import InputError, nearest
 from domain_tokens.runs.files import user_path
 from domain_tokens.runs.terminal import aligned, say

@@ -11,7 +11,7 @@ Example:
 import argparse
 from pathlib import Path
 
-from domain_tokens.runs.command import CommandParser, run
+from domain_tokens.runs.command_line import CommandParser, run
 from domain_tokens.runs.errors import InputError, RunError, nearest
 from domain_tokens.runs.terminal import aligned, readable_size, say
 

@@ -7,7 +7,7 @@ Example:
 import argparse
 from pathlib import Path
 
-from domain_tokens.runs.command import CommandParser, run
+from domain_tokens.runs.command_line import CommandParser, run
 from domain_tokens.runs.names import REPORT
 from domain_tokens.runs.terminal import readable_size, say
 

@@ -8,7 +8,7 @@ import argparse
 from pathlib import Path
 
 from domain_tokens import toy
-from domain_tokens.runs.command import CommandParser, run
+from domain_tokens.runs.command_line import CommandParser, run
 from domain_tokens.runs.errors import InputError
 from domain_tokens.runs.files import jsonl_text, write_files
 from domain_tokens.runs.folders import make_folder

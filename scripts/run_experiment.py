@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from domain_tokens.runs.command import CommandParser, run
+from domain_tokens.runs.command_line import CommandParser, run
 from domain_tokens.runs.errors import InputError
 from domain_tokens.runs.names import COMPARISON, REPORT, SFT_STAGES, eval_folder, seed_folder, stage_folder
 from domain_tokens.runs.terminal import say

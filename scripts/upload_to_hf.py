@@ -12,7 +12,7 @@ import argparse
 import re
 from pathlib import Path
 
-from domain_tokens.runs.command import CommandParser, run
+from domain_tokens.runs.command_line import CommandParser, run
 from domain_tokens.runs.errors import InputError, RunError
 from domain_tokens.runs.terminal import aligned, readable_size, say
 

@@ -7,7 +7,7 @@ Example:
 
 import argparse
 
-from domain_tokens.runs.command import run, sft_parser
+from domain_tokens.runs.command_line import run, sft_parser
 from domain_tokens.runs.terminal import say
 
 

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
+from domain_tokens.models.batching import logits_at_once, split_by_length, tokens_at_once
 from domain_tokens.models.decoding import whole_logits
 from domain_tokens.models.folder import OpenModel
-from domain_tokens.models.grouping import logits_at_once, split_by_length, tokens_at_once
 
 
 @torch.inference_mode()

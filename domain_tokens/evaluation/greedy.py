@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import torch
 
-from domain_tokens.evaluation.grouped import GroupedBatch, can_attend_in_groups
+from domain_tokens.evaluation.grouped_decoding import GroupedBatch, can_attend_in_groups
 from domain_tokens.models.decoding import DECODERS
 from domain_tokens.models.folder import OpenModel
 from domain_tokens.prompt import STOP_STRING

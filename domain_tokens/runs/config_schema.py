@@ -23,7 +23,7 @@ from pydantic_core import PydanticCustomError
 
 from domain_tokens.conditions import CONDITIONS
 from domain_tokens.prompt import LOSS_ON
-from domain_tokens.runs.command import SEED_RANGE
+from domain_tokens.runs.command_line import SEED_RANGE
 from domain_tokens.runs.errors import InputError
 from domain_tokens.runs.files import user_path, without_home
 from domain_tokens.runs.names import INITS, SFT_STAGES

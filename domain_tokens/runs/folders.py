@@ -11,7 +11,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from domain_tokens.runs import processes
-from domain_tokens.runs.command import on_failure
+from domain_tokens.runs.command_line import on_failure
 from domain_tokens.runs.errors import InputError, RunError, nearest
 from domain_tokens.runs.files import read_json, write_json
 from domain_tokens.runs.names import COMPARISON, MODEL_FILES, UNFINISHED, predictions_file, results_file

@@ -11,7 +11,7 @@ from transformers import TrainerCallback
 from transformers.integrations import TensorBoardCallback
 from transformers.trainer_callback import ExportableState
 
-from domain_tokens.runs.command import on_failure
+from domain_tokens.runs.command_line import on_failure
 from domain_tokens.runs.errors import RunError
 from domain_tokens.runs.signals import StopRequest
 from domain_tokens.training.sharding import on_any_process

@@ -20,7 +20,7 @@ from transformers import AttentionInterface, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutput
 
 from domain_tokens.data.shared_text import KINDS, OUTSIDE
-from domain_tokens.models.grouping import fill_bins, logits_at_once, split_by_length
+from domain_tokens.models.batching import fill_bins, logits_at_once, split_by_length
 from domain_tokens.prompt import IGNORED_LABEL
 
 Row = dict[str, np.ndarray]  # input_ids and labels, int32, unpadded; kinds, uint8, where bits are measured

@@ -14,8 +14,8 @@ from transformers import PrinterCallback, ProgressCallback, TrainingArguments
 from transformers.debug_utils import DebugOption
 
 from domain_tokens.data.prepared import Prepared
+from domain_tokens.models.batching import tokens_at_once
 from domain_tokens.models.folder import OpenModel
-from domain_tokens.models.grouping import tokens_at_once
 from domain_tokens.runs import processes
 from domain_tokens.runs.config_schema import SftConfig
 from domain_tokens.runs.errors import InputError, short_repr

@@ -198,7 +198,7 @@ def test_every_command_of_the_readme_is_one_the_scripts_take(capsys):
 def test_one_module_of_the_package_prints_and_one_parses_arguments():
     texts = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "domain_tokens").rglob("*.py")}
     assert [name for name, text in texts.items() if re.search(r"\bprint\(", text)] == ["terminal.py"]
-    assert [name for name, text in texts.items() if "import argparse" in text] == ["command.py"]
+    assert [name for name, text in texts.items() if "import argparse" in text] == ["command_line.py"]
 
 
 def test_the_readmes_python_is_true():

@@ -118,7 +118,7 @@ LOADING = {
 def test_ctrl_c_while_libraries_load_is_one_line(moment, number):
     code = textwrap.dedent(LOADING[moment])
     if "def main" in code:
-        code = f"import time; from domain_tokens.runs.command import run\n{code}\nrun(main)"
+        code = f"import time; from domain_tokens.runs.command_line import run\n{code}\nrun(main)"
     elif number == signal.SIGTERM:
         pytest.skip("without a command, SIGTERM ends Python without a word")
     running = subprocess.Popen(
@@ -150,7 +150,7 @@ def test_ctrl_c_in_the_first_seconds_of_a_stage_is_one_line(tmp_path, seconds):
 
 def test_who_is_left_of_two_processes_says_that_the_other_has_ended():
     code = (
-        "import time; from domain_tokens.runs.command import run\n"
+        "import time; from domain_tokens.runs.command_line import run\n"
         "run(lambda: (print('now', flush=True), time.sleep(60)))"
     )
     ranks = [
@@ -237,7 +237,7 @@ def test_a_signal_after_the_last_words_adds_none(tmp_path):
     script = tmp_path / "failing.py"
     script.write_text(
         "import atexit, os, signal, time\n"
-        "from domain_tokens.runs.command import run\n"
+        "from domain_tokens.runs.command_line import run\n"
         "from domain_tokens.runs.errors import RunError\n"
         "def main():\n"
         "    atexit.register(lambda: (os.kill(os.getpid(), signal.SIGTERM), time.sleep(5)))\n"

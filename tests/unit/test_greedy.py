@@ -14,7 +14,7 @@ from transformers import (
 )
 
 from domain_tokens.evaluation.greedy import decode_greedy, fitting_batch_size
-from domain_tokens.evaluation.grouped import ATTENTION
+from domain_tokens.evaluation.grouped_decoding import ATTENTION
 from domain_tokens.models.folder import OpenModel, open_model
 
 SMALL = {"vocab_size": 746, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -53,8 +53,8 @@ def stock_reply(checkpoint: OpenModel, prompt: list[int], count: int) -> list[in
 
 
 def test_every_prompt_gets_the_reply_it_gets_alone(checkpoint, monkeypatch):
-    monkeypatch.setattr("domain_tokens.evaluation.grouped.CPU_PIECE", 40)  # read in several parts
-    monkeypatch.setattr("domain_tokens.evaluation.grouped.CPU_GROUP", 80)  # and kept in several groups
+    monkeypatch.setattr("domain_tokens.evaluation.grouped_decoding.CPU_PIECE", 40)  # read in several parts
+    monkeypatch.setattr("domain_tokens.evaluation.grouped_decoding.CPU_GROUP", 80)  # and kept in several groups
     prompts = [[(7 * i + j) % 600 + 3 for j in range(length)] for i, length in enumerate((23, 20, 9, 8, 3, 1))]
     found = dict(decode_greedy(checkpoint, prompts, 14))
     assert checkpoint.model.config._attn_implementation != ATTENTION, "the model is left as it was"
@@ -63,7 +63,7 @@ def test_every_prompt_gets_the_reply_it_gets_alone(checkpoint, monkeypatch):
 
 
 def test_rows_that_leave_the_batch_change_nothing_for_the_others(checkpoint, monkeypatch):
-    monkeypatch.setattr("domain_tokens.evaluation.grouped.CPU_GROUP", 80)
+    monkeypatch.setattr("domain_tokens.evaluation.grouped_decoding.CPU_GROUP", 80)
     prompts = [[(11 * i + j) % 600 + 3 for j in range(20 - i)] for i in range(9)]
     said = [token for prompt in prompts for token in stock_reply(checkpoint, prompt, 12)[3:]]
     # The most frequent token ends a reply, so that some end early.

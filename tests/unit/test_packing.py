@@ -20,8 +20,8 @@ from transformers import (
     LlamaForCausalLM,
 )
 
+from domain_tokens.models.batching import fill_bins, split_by_length
 from domain_tokens.models.folder import open_model
-from domain_tokens.models.grouping import fill_bins, split_by_length
 from domain_tokens.prompt import IGNORED_LABEL
 from domain_tokens.training.packing import Collator, prepare_model
 
@@ -188,7 +188,7 @@ def test_loss_and_gradients_are_those_of_rows_padded_by_the_stock_model(
     is_packed = padding_reason is None
     for max_tokens, max_rows, logit_bytes in ((80, None, 1 << 30), (1, None, 1 << 30), (10**6, 3, 100_000)):
         # 100 kB: the logits of 11 positions
-        monkeypatch.setattr("domain_tokens.models.grouping._CPU_LOGITS", logit_bytes)
+        monkeypatch.setattr("domain_tokens.models.batching._CPU_LOGITS", logit_bytes)
         batch = Collator(0, max_tokens, max_rows, is_packed)(rows)
         assert (batch["labels"][1:] != IGNORED_LABEL).sum() == tokens
         found_loss, found = loss_and_gradients(model, batch["parts"], tokens)

@@ -15,7 +15,7 @@ LIBRARIES = ("transformers", "accelerate", "datasets", "huggingface_hub")
 # module: name -> who has it
 TOUCHED = {
     "data/readers.py": {"_fingerprint": datasets.Dataset.from_dict({"row": [1]})},
-    "evaluation/grouped.py": {"_attn_implementation": PreTrainedConfig},
+    "evaluation/grouped_decoding.py": {"_attn_implementation": PreTrainedConfig},
     "hub/client.py": {"_http": huggingface_hub.utils},
     "training/packing.py": {"_attn_implementation": PreTrainedConfig},
     "training/trainer.py": {"_save_rng_state": transformers.Trainer},

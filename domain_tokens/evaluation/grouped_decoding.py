@@ -9,8 +9,8 @@ from torch.nn.functional import pad, scaled_dot_product_attention
 from transformers import AttentionInterface, DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
+from domain_tokens.models.batching import GPU_TOKENS, split_by_length
 from domain_tokens.models.decoding import PaddedBatch
-from domain_tokens.models.grouping import GPU_TOKENS, split_by_length
 
 ATTENTION = "domain_tokens_grouped"
 

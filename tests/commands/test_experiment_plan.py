@@ -1,0 +1,101 @@
+"""What run_experiment.py would run: every command of a plan, for conditions and seeds out of its YAML."""
+
+import shlex
+
+import pytest
+import run_experiment
+import yaml
+from documents import ROOT
+
+from domain_tokens.runs.errors import InputError
+
+FOUR = ("baseline", "mul_tokens", "annotated", "placebo")
+
+
+def planned(capsys, *words: str) -> list[list[str]]:
+    run_experiment.main([*words, "--dry-run"])
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("$ ")]
+    return [shlex.split(line.removeprefix("$ uv run python ")) for line in lines]
+
+
+def config(tmp_path, name: str = "toy", **changes) -> str:
+    values = yaml.safe_load((ROOT / f"scripts/configs/{name}.yaml").read_text(encoding="utf-8"))
+    (tmp_path / "experiment.yaml").write_text(yaml.safe_dump(values | changes, sort_keys=False))
+    return str(tmp_path / "experiment.yaml")
+
+
+def value(command: list[str], flag: str) -> str:
+    return command[command.index(flag) + 1]
+
+
+def test_the_controls_make_one_start_model_a_seed_and_compare_all_pairs(capsys):
+    commands = planned(capsys, "--config", "scripts/configs/toy_controls.yaml")
+    starts = [command for command in commands if command[0] == "scripts/prepare_base.py"]
+    assert [(value(each, "--seed"), value(each, "--output-dir")) for each in starts] == [
+        (seed, f"outputs/toy_controls/seed_{seed}/hf") for seed in "012"
+    ]
+    assert all(tuple(each[each.index("--condition") + 1 :][:4]) == FOUR for each in starts)
+    asked = [command for command in commands if command[0] == "eval/run_gsm8k_steps.py"]
+    assert len(asked) == len([each for each in commands if each[0] == "sft/sft_tulu.py"]) == 12
+    compare, report = commands[-2:]
+    assert compare[1:4] == [
+        "--runs",
+        *(
+            f"{name}=" + ",".join(f"outputs/toy_controls/seed_{seed}/eval_{name}" for seed in "012")
+            for name in FOUR[:2]
+        ),
+    ]
+    assert "--all-pairs" in compare
+    assert report == ["scripts/make_report.py", "outputs/toy_controls", "--seeds", "0", "1", "2"]
+
+
+def test_the_quickstart_is_compared_by_its_two_flags(capsys):
+    compare = planned(capsys)[-2]
+    assert value(compare, "--baseline-dir") == "outputs/toy/eval_baseline"
+    assert value(compare, "--mul-tokens-dir") == "outputs/toy/eval_mul_tokens"
+
+
+def test_conditions_chooses_and_orders_them(capsys, tmp_path):
+    path = config(tmp_path, "toy_controls", conditions=["placebo", "annotated"], seeds=None)
+    commands = planned(capsys, "--config", path)
+    assert [value(each, "--condition") for each in commands if each[0] == "sft/sft_gsm8k.py"] == [
+        "placebo",
+        "annotated",
+    ]
+    assert commands[-2][2] == "placebo=outputs/toy_controls/eval_placebo"
+
+
+def test_flags_come_before_the_seeds_of_the_file(capsys, tmp_path):
+    path = config(tmp_path, seeds=[5, 6])
+    for words, seeds in (([], {"5", "6"}), (["--seeds", "7"], {"7"}), (["--seed", "8"], {"8"})):
+        commands = planned(capsys, "--config", path, *words)
+        assert {value(each, "--seed") for each in commands if each[0].startswith("sft/")} == seeds
+
+
+def test_an_override_replaces_a_key_of_the_file(capsys):
+    words = ["base.source=model.gguf", "base.init=random", "sft_gsm8k.dataset=data/gsm8k", "seeds=[3]"]
+    commands = planned(capsys, "--config", "scripts/configs/smollm2.yaml", *words)
+    assert [value(commands[0], flag) for flag in ("--source", "--init")] == ["model.gguf", "random"]
+    assert value(commands[1], "--dataset-path") == "data/gsm8k"
+    assert not [each for each in commands if each[0] == "sft/sft_tulu.py"], "this experiment has no stage 1"
+
+
+def test_the_sizes_of_the_toy_world_are_passed_on(capsys):
+    commands = planned(capsys, "--config", "scripts/configs/study_toy.yaml")
+    assert commands[0][-2:] == ["--test-problems", "1000"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"conditions": ["baseline", "placebo"]}, "base.models has no start model of placebo, which conditions names"),
+        ({"conditions": ["other"]}, "conditions.0 is 'other', expected baseline or mul_tokens"),
+        ({"seeds": [1, 1]}, "1 1 names one twice"),
+        ({"seeds": []}, "expected a list of seeds, or null"),
+        ({"eval_steps": 5}, "eval_steps is 5, expected a block of keys"),
+        ({"toy_data": {"chats": 0}}, "toy_data.chats is 0, expected at least 1 row"),
+    ],
+)
+def test_a_file_that_makes_no_sense_is_refused(tmp_path, changes, message):
+    with pytest.raises(InputError, match=message):
+        run_experiment.main(["--config", config(tmp_path, **changes), "--dry-run"])
