@@ -6,11 +6,9 @@ The commands run as a user gives them, against a Hub on 127.0.0.1 that the real 
 import json
 import os
 import re
-import resource
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -822,6 +820,17 @@ def test_gsm8k_by_its_hub_id(hub, command, toy_base, toy_data, tmp_path):
     assert hub_file.read_bytes() == local_file.read_bytes()
 
 
+# Runs a script without waiting, and prints in the end how long it would have waited.
+ADD_UP_WAITING = """
+import atexit, runpy, sys, time
+waits = []
+time.sleep = waits.append
+atexit.register(lambda: print(sum(waits)))
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "script",
@@ -836,15 +845,12 @@ def test_without_a_network_a_hub_id_fails_in_seconds(toy_base, tmp_path, script)
     (tmp_path / "base").symlink_to(toy_base["baseline"])
     (tmp_path / "gsm8k.yaml").symlink_to(ROOT / "sft/configs/gsm8k.yaml")
     path, *arguments = script.split()
-    used = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
-    began = time.monotonic()
     shown = subprocess.run(
-        [sys.executable, ROOT / path, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False,
-        env=os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "hf"), "OMP_NUM_THREADS": "1"},
+        [sys.executable, "-c", ADD_UP_WAITING, ROOT / path, *arguments], cwd=tmp_path, capture_output=True, text=True,
+        check=False, env=os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "hf")},
     )  # fmt: skip
-    waited = time.monotonic() - began - 3 * (resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - used)
     assert "the Hub cannot be reached; check the network" in Shown(1, "", shown.stderr.splitlines(True)[-1]).error(1)
-    assert waited < 20, "seconds beyond those of imports on a busy machine"
+    assert float(shown.stdout.splitlines()[-1]) < 20, "seconds between tries; each is refused at once"
 
 
 def test_a_model_in_several_files_is_uploaded_too(hub, upload, model):

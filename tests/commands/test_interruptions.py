@@ -144,8 +144,9 @@ def test_ctrl_c_in_the_first_seconds_of_a_stage_is_one_line(tmp_path, seconds):
     running = subprocess.Popen([sys.executable, *command], cwd=ROOT, stderr=subprocess.PIPE, text=True)
     time.sleep(seconds)
     running.send_signal(signal.SIGINT)
-    (line,) = running.communicate(timeout=60)[1].splitlines()
-    assert line.startswith(("error: interrupted", "error: model folder none does not exist"))
+    complaint = running.communicate(timeout=60)[1]
+    assert complaint.count("\n") == 1, complaint
+    assert complaint.startswith(("error: interrupted", "error: model folder none does not exist"))
 
 
 def test_who_is_left_of_two_processes_says_that_the_other_has_ended():
