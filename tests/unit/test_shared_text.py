@@ -97,6 +97,7 @@ def test_bytes_are_utf8_and_borders_divide_them(toy_tokenizer):
     }
 
 
+@pytest.mark.slow  # most of a minute
 @pytest.mark.parametrize("vocabulary", ["gpt2", "toy_tokenizer"])
 def test_on_all_real_test_rows_the_shared_text_is_the_same_in_every_condition(vocabulary, request):
     if not SHARED.exists():
