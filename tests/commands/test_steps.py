@@ -20,7 +20,7 @@ from domain_tokens.evaluation.steps import Steps, find_steps, rendering, step_bi
 from domain_tokens.facts import FACT_TOKENS, GPT2_FILLERS
 from domain_tokens.models.folder import open_model
 from domain_tokens.runs.errors import InputError
-from domain_tokens.runs.schemas import StepPrediction, read_predictions
+from domain_tokens.runs.results_schema import StepPrediction, read_predictions
 
 ROW = {"question": "How?", "answer": "6*9=54\n54-4=50\nok\n#### 50"}
 SOLUTION = {
