@@ -36,13 +36,14 @@ def report_of_four(tmp_path_factory):
     return root / "report.html"
 
 
-def test_several_conditions_are_compared_with_the_first(report_of_four):
+def test_several_conditions_are_compared_each_with_each(report_of_four):
     page = re.sub(r"\s+", " ", report_of_four.read_text(encoding="utf-8"))
     headings = re.findall("<h3>(.*?)</h3>", page)
     assert headings[0] == "GSM8K (40 questions)"
     assert headings[-1] == "words, bits per byte (60 questions)"
     assert [row[0] for row in cells(page, f"<h3>{headings[0]}</h3>")[1:]] == [
-        "mul_tokens − baseline", "annotated − baseline", "placebo − baseline",
+        "mul_tokens − baseline", "annotated − baseline", "placebo − baseline", "annotated − mul_tokens",
+        "placebo − mul_tokens", "placebo − annotated",
     ]  # fmt: skip
     assert '<option value="both">all right</option>' in page
     assert "a fact in the prefix tells the result just as 6*9=54 does" in page

@@ -1,5 +1,6 @@
 """The contents of a report, read from an experiment's folders."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,5 +79,5 @@ def collect_experiment(root: Path, seeds: Sequence[int] | None) -> Experiment:
         for stage, results_name in SFT_STAGES.items()
         if ((folder := stage_folder(each, stage, condition)) / results_name).is_file()
     ]
-    contrasts = compare_groups(runs, [(conditions[0], other) for other in conditions[1:]])
+    contrasts = compare_groups(runs, list(itertools.combinations(conditions, 2)))
     return Experiment(root, runs, contrasts, trainings)
