@@ -52,8 +52,11 @@ def interrupt_on_signals() -> None:
 
 
 def was_just_stopped() -> bool:
-    """Return whether a signal came a moment ago: an error that follows is what a library made of it."""
-    return time.monotonic() < _stopped_at + 5
+    """Return whether a signal came not long ago: an error that follows is what a library made of it.
+
+    NumPy, interrupted while it loads, calls itself a thousand times first: many seconds, and minutes on a busy machine.
+    """
+    return time.monotonic() < _stopped_at + 120
 
 
 def interrupt_main_thread() -> None:

@@ -129,22 +129,22 @@ def test_ctrl_c_while_libraries_load_is_one_line(moment, number):
     assert running.communicate(timeout=30)[1] == "error: interrupted\n"
 
 
-@pytest.mark.parametrize("seconds", [0.7, 2, 5])
+@pytest.mark.parametrize("seconds", [0.2, 2, 5])
 def test_ctrl_c_in_the_first_seconds_of_a_stage_is_one_line(tmp_path, seconds):
-    command = [
-        "sft/sft_tulu.py",
-        "--model-path",
-        "none",
-        "--output-dir",
-        str(tmp_path / "out"),
-        "--condition",
-        "baseline",
-    ]
-    command += ["--config", "sft/configs/tulu.yaml", "max_steps=1"]
-    running = subprocess.Popen([sys.executable, *command], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    """Counted from when the package has loaded: how long that takes depends on what else the machine does."""
+    code = (
+        "import runpy, sys, domain_tokens.runs\nprint('now', flush=True)\n"
+        "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+    command = ["sft/sft_tulu.py", "--model-path", "none", "--output-dir", str(tmp_path / "out")]
+    command += ["--condition", "baseline", "--config", "sft/configs/tulu.yaml", "max_steps=1"]
+    running = subprocess.Popen(
+        [sys.executable, "-c", code, *command], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert running.stdout.readline() == "now\n"
     time.sleep(seconds)
     running.send_signal(signal.SIGINT)
-    complaint = running.communicate(timeout=60)[1]
+    complaint = running.communicate(timeout=180)[1]
     assert complaint.count("\n") == 1, complaint
     assert complaint.startswith(("error: interrupted", "error: model folder none does not exist"))
 
