@@ -38,11 +38,11 @@ def is_bits(row: Mapping[str, Any]) -> bool:
 
 def amount(row: Mapping[str, Any], size: float) -> str:
     """Return the size of a difference with its unit."""
-    return f"{size:.3f} {BITS}" if is_bits(row) else f"{100 * size:.1f} points"
+    return f"{size:.4f} {BITS}" if is_bits(row) else f"{100 * size:.1f} points"
 
 
 def _difference(row: Mapping[str, Any], signed: float) -> str:
-    return f"{signed:+z.3f}" if is_bits(row) else points(signed)
+    return f"{signed:+z.4f}" if is_bits(row) else points(signed)
 
 
 def interval(row: Mapping[str, Any]) -> str:
@@ -131,7 +131,7 @@ def reached(row: Mapping[str, Any], label: str) -> str:
     """Return what a group reached, and its standard deviation over seeds."""
     group, spread = row[label], row[label]["std_over_seeds"]
     if is_bits(row):
-        return f"{group['bits_per_byte']:.3f}" + ("" if spread is None else f" ± {spread:.3f}")
+        return f"{group['bits_per_byte']:.4f}" + ("" if spread is None else f" ± {spread:.4f}")
     return percent(group["accuracy"]) + ("" if spread is None else f" ± {100 * spread:.1f}")
 
 

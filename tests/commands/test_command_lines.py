@@ -109,7 +109,8 @@ ASKED = "--model-path ~/a --output-dir ~/b --config ~/c.yaml"
     "command",
     [
         f"sft_tulu {STAGE}", f"sft_gsm8k {STAGE}", f"run_gsm8k {ASKED} --dataset-path ~/d",
-        f"run_arithmetic_probes {ASKED}", "sample_sft --model-path ~/a --question hi",
+        f"run_gsm8k_steps {ASKED} --dataset-path ~/d", f"run_arithmetic_probes {ASKED}",
+        "sample_sft --model-path ~/a --question hi",
         "prepare_base --source ~/a --tokenizer ~/b --output-dir ~/c --condition baseline",
         "run_experiment --config ~/a.yaml", "make_toy_data --output-dir ~/a", "make_report ~/a --output-path ~/b.html",
         "show_progress ~/a --write ~/b.md",
