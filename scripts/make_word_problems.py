@@ -1,4 +1,4 @@
-"""Write one-step word problems, one multiplication each, as a GSM8K-shaped dataset that eval/run_gsm8k.py asks as it is.
+"""Write one-step word problems, one multiplication each, as a GSM8K-shaped dataset for eval/run_gsm8k.py.
 
 Every product of the table is asked in both orders of its operands, and products of two digits by one digit are drawn.
 
