@@ -108,7 +108,7 @@ def _ask(
     config = loaded.config
     prompts = task.prompts(checkpoint, own, config.max_new_tokens)
     replies = reply_to(checkpoint, prompts, config.max_new_tokens, config.batch_size, task.one_line)
-    bar = tqdm(total=len(own), desc=f"asking {task.name} questions", unit="question", disable=processes.rank() != 0)
+    bar = tqdm(total=len(own), desc=f"asking {task.name}", unit=task.unit, disable=processes.rank() != 0)
     answers = {}
     with bar, kept:
         for i, reply in replies:

@@ -10,6 +10,7 @@ from itertools import repeat
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from domain_tokens.answers import is_correct, line_result
 from domain_tokens.conditions import CONDITIONS, Condition
@@ -54,6 +55,7 @@ class Solution:
 class Steps(Task):
     """find_rows: from a tokenizer to the usable rows of GSM8K by their ids."""
 
+    unit = "step"
     one_line = True
 
     def __init__(self, find_rows: Callable[[Any], dict[str, dict[str, str]]], tell: Callable[[str], None]):
@@ -61,6 +63,7 @@ class Steps(Task):
 
     def questions(self, checkpoint: OpenModel) -> list[Question]:
         rows = self.find_rows(checkpoint.tokenizer)
+        self.tell(f"Finding the steps of {len(rows)} solutions, and the text that all conditions share")
         condition = rendering(checkpoint)
         check_placebo(checkpoint.tokenizer, condition, checkpoint.path)
         shared = shared_texts(checkpoint.tokenizer, [gsm8k_conversation(row) for row in rows.values()], condition)
@@ -96,7 +99,8 @@ class Steps(Task):
     def measure(self, checkpoint: OpenModel, rank: int, processes: int) -> dict[str, Prediction]:
         own = self.solutions[rank::processes]
         measured = {}
-        for i, bits in token_bits(checkpoint, [solution.shared.ids for solution in own]):
+        found = token_bits(checkpoint, [solution.shared.ids for solution in own])
+        for i, bits in tqdm(found, "measuring bits", len(own), unit="solution", disable=rank != 0):
             fields = step_bits(own[i].shared, own[i].borders, bits)
             measured |= {step.id: row for step, row in zip(own[i].steps, fields, strict=True)}
         return measured

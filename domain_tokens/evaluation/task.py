@@ -17,6 +17,7 @@ Prediction = dict[str, Any]
 class Task:
     """GSM8K or the probes: whole replies to whole questions."""
 
+    unit = "question"  # what is asked
     one_line = False  # whether a reply is a single line
 
     def __init__(self, name: str, find_questions: Callable[[Any], list[Question]]):

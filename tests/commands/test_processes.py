@@ -11,6 +11,7 @@ import sys
 import pytest
 import run_arithmetic_probes
 import run_gsm8k
+import run_gsm8k_steps
 import sft_gsm8k
 import sft_tulu
 from conftest import read_jsonl
@@ -152,6 +153,19 @@ def test_three_processes_ask_what_one_asks(toy_base, toy_data, tmp_path):
         "gsm8k_predictions.jsonl",
         "gsm8k_results.json",
     ]
+
+
+def test_three_processes_measure_the_steps_that_one_measures(toy_base, toy_data, tmp_path):
+    model = ["--model-path", str(toy_base["mul_tokens"]), "--dataset-path", str(toy_data / "gsm8k"), "max_new_tokens=8"]
+    printed = launched(THREE_PROCESSES, ["eval/run_gsm8k_steps.py", *model, "--output-dir", tmp_path / "three"])
+    assert printed.count("step accuracy") == 1, "only one process speaks"
+    run_gsm8k_steps.main([*model, "--output-dir", str(tmp_path / "one")])
+    one, three = (read_jsonl(tmp_path / name / "steps_predictions.jsonl") for name in ("one", "three"))
+    assert len(one) == len(three) > 20
+    for row, other in zip(one, three, strict=True):
+        for key in ("number_bits", "word_bits", "fact_bits"):  # other batches round differently
+            assert row.pop(key) == pytest.approx(other.pop(key), rel=1e-5)
+        assert row == other
 
 
 def test_two_machines_ask_what_is_missing(toy_base, tmp_path):
