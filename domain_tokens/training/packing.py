@@ -175,9 +175,6 @@ def _loss_of_packed_rows(
 
 
 def _summed_loss(head: torch.nn.Linear, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    if not len(targets):
-        return torch.zeros((), device=hidden.device)
-
     def summed(hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return linear_cross_entropy(hidden, head.weight, targets, linear_bias=head.bias, reduction="sum")
 
