@@ -22,6 +22,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
+    from domain_tokens.comparison.formats import LOSS_NOTE
     from domain_tokens.comparison.progress import as_markdown, progress_table, put_into
     from domain_tokens.runs.files import shown_path, write_text
 
@@ -35,6 +36,8 @@ def main(argv: list[str] | None = None) -> None:
         raise InputError(f"{note} is no note; give a .md or .txt file, such as one in progress/")
     rows = progress_table(root)
     say(aligned(rows, left=range(len(rows[0]))))
+    if any(sum(" loss " in cell for cell in row) > 1 for row in rows):
+        say(f"\n{LOSS_NOTE}")
     if note:
         shown = shown_path(root)
         try:

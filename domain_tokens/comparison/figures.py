@@ -17,7 +17,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from domain_tokens.comparison.formats import BITS, is_bits
+from domain_tokens.comparison.formats import BITS, VALIDATION_BITS, is_bits
 from domain_tokens.runs.errors import InputError
 from domain_tokens.runs.files import read_json
 
@@ -131,6 +131,31 @@ def loss_figure(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
     figure.supylabel("loss per trained token", fontsize="medium")
     panels[-1].set_xlabel("optimizer step")
     panels[-1].xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    return figure
+
+
+@rc_context(_STYLE)
+def validation_bits_figure(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
+    """Draw the bits per byte of the validation rows' shared text, numbers and words, all groups in one panel each.
+
+    The text is the same for all groups, so these curves may be read against each other.
+
+    curves: of each group's runs, see results.
+    """
+    figure = Figure(figsize=(5, 4.4))
+    panels = figure.subplots(2, sharex=True)
+    for axes, (key, name) in zip(panels, VALIDATION_BITS.items(), strict=True):
+        for (label, runs), color in zip(curves.items(), cycle(COLORS), strict=False):
+            for i, run in enumerate(runs):
+                steps, bits = zip(*run[key], strict=True)
+                shown = label if i == 0 and axes is panels[0] else None  # once in the legend
+                axes.plot(steps, bits, "o-", color=color, lw=1.2, ms=3, alpha=0.8, label=shown)
+        axes.set_title(name, fontsize="medium", loc="left", pad=3)
+        axes.grid()
+    figure.supylabel(f"{BITS}, lower is better", fontsize="medium")
+    panels[-1].set_xlabel("optimizer step")
+    panels[-1].xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    figure.legend(loc="outside upper right", ncols=2)
     return figure
 
 

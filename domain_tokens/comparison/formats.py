@@ -8,6 +8,8 @@ from domain_tokens.runs.names import GSM8K_EVAL, PROBES_EVAL, STEPS_EVAL
 STAGE_NAMES = {"sft_tulu": "stage 1: Tulu", "sft_gsm8k": "stage 2: GSM8K"}
 EVALUATION_NAMES = {GSM8K_EVAL: "GSM8K", PROBES_EVAL: "probes", STEPS_EVAL: "steps"}
 BITS = "bits per byte"
+VALIDATION_BITS = {"number_bits": "numbers", "word_bits": "words"}  # curves of a stage, and what they are of
+LOSS_NOTE = "Losses per token of different conditions cannot be compared: their tokens differ."
 STEPS_NOTE = (
     "Steps are counted together by question; p of step accuracy: a paired permutation test; p of bits: the interval's."
 )

@@ -54,6 +54,16 @@ def test_several_conditions_are_compared_each_with_each(report_of_four):
     assert labels[1].count("bits per byte: baseline 0.") + labels[1].count("bits per byte: baseline 1.") == 2
 
 
+def test_bits_of_validation_rows_are_drawn_where_all_runs_measured_them(report, report_of_four):
+    labels = [
+        re.findall(r'role="img" aria-label="(Bits of the validation[^"]*)"', page.read_text(encoding="utf-8"))
+        for page in (report, report_of_four)
+    ]
+    assert [len(found) for found in labels] == [0, 2]
+    assert labels[1][1].startswith("Bits of the validation rows’ shared text, stage 2: GSM8K")
+    assert "placebo, at the end: numbers 0.6250 bits per byte, words 0.6250 bits per byte" in labels[1][1]
+
+
 def test_each_condition_has_its_losses_in_a_panel_of_its_own(report, report_of_four):
     for page, conditions in ((report, 2), (report_of_four, 4)):
         text = page.read_text(encoding="utf-8")

@@ -78,8 +78,9 @@ def test_a_report_of_one_seed_and_the_progress_of_all(experiment, tmp_path, caps
     capsys.readouterr()
     show_progress.main([str(root)])
     shown = capsys.readouterr().out.splitlines()
-    assert len(shown) == 2 + 8
-    assert all(line.count("complete: ") == 2 for line in shown[2:])
+    assert len(shown) == 2 + 8 + 2
+    assert all(line.count("complete: ") == 2 for line in shown[2:-2])
+    assert shown[-1] == "Losses per token of different conditions cannot be compared: their tokens differ."
 
 
 def test_seeds_that_make_no_sense_are_refused():

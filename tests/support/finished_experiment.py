@@ -58,11 +58,12 @@ def write_experiment(
         if with_steps:
             write_steps(root / f"eval_{condition}", condition, seed, 0.3 + 0.05 * side, 0.1 * side, source=source)
         for stage, name in (("sft_tulu", "tulu_sft_results.json"), ("sft_gsm8k", "sft_results.json")):
+            bits = {key: [[50, 0.75], [100, 0.5 + seed / 4]] for key in ("number_bits", "word_bits") if with_steps}
             rate = 0.001 if (stage, condition) == ("sft_gsm8k", "mul_tokens") else 0.002
             results = {
                 "seed": seed, "train_loss": 1.5, "eval_loss": 1.25, "steps": 100, "total_train_samples": 1600,
                 "injected_mul_tokens": 900 * facts, "injected_by_fact": {"<MUL_6_9_54>": 900} if facts else {},
-                "loss_curves": {"train": [[50, 2.0 + seed], [100, 1.0]], "validation": [[100, 1.25]]},
+                "loss_curves": {"train": [[50, 2.0 + seed], [100, 1.0]], "validation": [[100, 1.25]]} | bits,
                 "config": {"seed": seed, "data": {"subset": None}, "trainer": {"learning_rate": rate}},
                 "train_runtime": 90.0, "weights": "f" * 64, "environment": {"commit": None, "dirty": None},
             }  # fmt: skip

@@ -16,6 +16,7 @@ from domain_tokens.comparison.figures import (
     figure_as_svg,
     loss_figure,
     reply_length_figure,
+    validation_bits_figure,
 )
 from domain_tokens.comparison.formats import EVALUATION_NAMES, STAGE_NAMES
 from domain_tokens.comparison.reading import data_label
@@ -28,7 +29,6 @@ from domain_tokens.runs.files import shown_path
 from domain_tokens.runs.names import PROBES_EVAL
 
 _HERE = Path(__file__).parent
-_LOSS_NOTE = "Losses per token of different conditions cannot be compared: their tokens differ."
 
 
 def render_report(experiment: Experiment) -> str:
@@ -122,7 +122,12 @@ def _plots(experiment: Experiment) -> list[dict[str, str]]:
         }
         if curves := {condition: runs for condition, runs in curves.items() if runs}:
             losses = [_last_losses(condition, runs) for condition, runs in curves.items()]
-            plots.append(_plot(f"Loss, {name}", loss_figure(curves), losses, _LOSS_NOTE))
+            plots.append(_plot(f"Loss, {name}", loss_figure(curves), losses, formats.LOSS_NOTE))
+        measured = [run.get(key) for runs in curves.values() for run in runs for key in formats.VALIDATION_BITS]
+        if measured and all(measured):
+            told = [_last_bits(condition, runs) for condition, runs in curves.items()]
+            title = f"Bits of the validation rows’ shared text, {name}"
+            plots.append(_plot(title, validation_bits_figure(curves), told, formats.BITS_NOTE))
     for evaluation, groups in experiment.replies.items():
         tokens = {
             label: [row["tokens"] for each in group for row in each.predictions] for label, group in groups.items()
@@ -145,6 +150,14 @@ def _last_losses(condition: str, runs: list[dict[str, Any]]) -> str:
     for name, key in (("training", "train"), ("validation", "validation")):
         if lasts := [run[key][-1][1] for run in runs if run[key]]:
             parts.append(f"{name} loss {sum(lasts) / len(lasts):.4f}")
+    return f"{condition}, at the end: {', '.join(parts)}"
+
+
+def _last_bits(condition: str, runs: list[dict[str, Any]]) -> str:
+    parts = [
+        f"{name} {sum(run[key][-1][1] for run in runs) / len(runs):.4f} {formats.BITS}"
+        for key, name in formats.VALIDATION_BITS.items()
+    ]
     return f"{condition}, at the end: {', '.join(parts)}"
 
 
