@@ -19,6 +19,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from domain_tokens.conditions import CONDITIONS
 from domain_tokens.runs.command_line import CommandParser, run
 from domain_tokens.runs.errors import InputError, RunError
 from domain_tokens.runs.terminal import aligned, say
@@ -189,7 +190,7 @@ def training_inputs(args: argparse.Namespace):
     if args.max_length > model.config.n_positions:
         raise InputError(f"--max-length is {args.max_length}, expected at most the model's {model.config.n_positions}")
     model.loss_type = "ForCausalLM"
-    rows = prepare(iter(conversations), tokenizer, args.max_length, "assistant", inject_facts=False)
+    rows = prepare(iter(conversations), tokenizer, args.max_length, "assistant", CONDITIONS["baseline"])
     return OpenModel("benchmark", model, tokenizer, "baseline", [{"stage": "start"}], ""), rows
 
 
