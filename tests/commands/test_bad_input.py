@@ -33,7 +33,7 @@ SCRIPTS = sorted(
     str(path.relative_to(ROOT)) for room in ("sft", "eval", "sample", "scripts") for path in (ROOT / room).glob("*.py")
 )
 NOTES = (  # what a script does, said on stderr: sample_sft.py's notes, the bar of an evaluation
-    r"Loading \S+ \.\.\.|baseline, 1\.0M parameters, on cpu; .*|asking \w+ questions: .*|"
+    r"Loading \S+ \.\.\.|baseline, 1\.0M parameters, on cpu; .*|asking \w+: .*|measuring bits: .*|"
 )
 
 TRAIN = (
@@ -43,11 +43,13 @@ TRAIN = (
 CHATS = TRAIN.replace("sft_gsm8k.py", "sft_tulu.py").replace("data/gsm8k", "data/tulu")
 ASK = "eval/run_gsm8k.py --model-path base --output-dir out --dataset-path data/gsm8k max_new_tokens=2"
 PROBE = "eval/run_arithmetic_probes.py --model-path base --output-dir out max_new_tokens=2"
+STEPS = "eval/run_gsm8k_steps.py --model-path base --output-dir out --dataset-path data/gsm8k max_new_tokens=2"
 COMPARE = "scripts/compare_runs.py --baseline-dir eval_baseline --mul-tokens-dir eval_mul_tokens --output-path new.json"
 SAMPLE = "sample/sample_sft.py --model-path base --question hi --max-new-tokens 2"
 PREPARE = "scripts/prepare_base.py --source base --condition baseline --output-dir out"
 TOY = "scripts/prepare_base.py --toy --condition baseline --output-dir out"
 DATA = "scripts/make_toy_data.py --output-dir out --chats 5 --problems 5 --test-problems 5"
+WORDS = "scripts/make_word_problems.py --output-dir out --rounds 1"
 LOAD = "scripts/load_from_hf.py --models hf_baseline_10b"
 LIST = "scripts/load_from_hf.py --list --registry models.yaml"
 UPLOAD = "scripts/upload_to_hf.py --model-path tuned --repo-name alice/m"
@@ -56,8 +58,8 @@ MEASURE = "scripts/benchmark.py --repeats 1 --rows 32 --max-length 64 --train-da
 CHECK = "scripts/check_contamination.py --train-data data/gsm8k --questions data/gsm8k"
 REPORT, PROGRESS = "scripts/make_report.py .", "scripts/show_progress.py ."
 COMMANDS = {shlex.split(command)[0]: command for command in (
-    TRAIN, CHATS, ASK, PROBE, COMPARE, SAMPLE, PREPARE, DATA, LOAD, UPLOAD, EXPERIMENT, MEASURE, CHECK, REPORT,
-    PROGRESS,
+    TRAIN, CHATS, ASK, PROBE, STEPS, COMPARE, SAMPLE, PREPARE, DATA, WORDS, LOAD, UPLOAD, EXPERIMENT, MEASURE, CHECK,
+    REPORT, PROGRESS,
 )}  # fmt: skip
 
 
@@ -343,8 +345,8 @@ def test_a_flag_that_is_misspelt_is_named_with_the_right_one(uv, tmp_path, scrip
 # --- the table ---------------------------------------------------------------------------------------------------
 
 BASES = {
-    "TRAIN": TRAIN, "CHATS": CHATS, "ASK": ASK, "PROBE": PROBE, "COMPARE": COMPARE, "SAMPLE": SAMPLE,
-    "PREPARE": PREPARE, "TOY": TOY, "DATA": DATA, "LOAD": LOAD, "LIST": LIST, "UPLOAD": UPLOAD,
+    "TRAIN": TRAIN, "CHATS": CHATS, "ASK": ASK, "PROBE": PROBE, "STEPS": STEPS, "COMPARE": COMPARE, "SAMPLE": SAMPLE,
+    "PREPARE": PREPARE, "TOY": TOY, "DATA": DATA, "WORDS": WORDS, "LOAD": LOAD, "LIST": LIST, "UPLOAD": UPLOAD,
     "EXPERIMENT": EXPERIMENT, "MEASURE": MEASURE, "CHECK": CHECK, "REPORT": REPORT, "PROGRESS": PROGRESS,
 }  # fmt: skip
 TABLE_FILE = Path(__file__).with_name("bad_input.yaml")
