@@ -5,6 +5,7 @@ that can fail on the Hub are some two hundred runs. Apart from that a command ru
 arguments, folder, environment and streams. Waiting between two tries on the Hub is cut short.
 """
 
+import importlib
 import json
 import os
 import runpy
@@ -17,6 +18,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+PRELOADED = (
+    "datasets", "domain_tokens.comparison.compare", "domain_tokens.comparison.reading",
+    "domain_tokens.evaluation.questions", "domain_tokens.evaluation.run", "domain_tokens.evaluation.steps",
+    "domain_tokens.evaluation.streaming", "domain_tokens.hub.model_card", "domain_tokens.models.nanogpt",
+    "domain_tokens.models.sources", "domain_tokens.training.stage",
+)  # fmt: skip
 LONGEST_WAIT = 0.05  # seconds, in place of the Hub clients' 1 to 8
 CLIENT = """#!{python} -SE
 import json, os, socket, sys
@@ -46,8 +53,8 @@ def fast_uv(folder: Path, environment: Mapping[str, str]) -> Iterator[Path]:
 
 
 def serve(address: str) -> None:
-    import datasets  # noqa: F401
-
+    for name in PRELOADED:
+        importlib.import_module(name)
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(address)
     listener.listen()
