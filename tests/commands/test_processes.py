@@ -194,8 +194,8 @@ def test_two_machines_ask_what_is_missing(toy_base, tmp_path):
 def test_machines_that_do_not_share_the_output_folder_are_refused(toy_base, tmp_path):
     impatient = tmp_path / "impatient.py"
     impatient.write_text(
-        "import run_arithmetic_probes\nfrom domain_tokens.runs import command, folders\n"
-        "folders._PATIENCE = 0\ncommand.run(run_arithmetic_probes.main)\n"
+        "import run_arithmetic_probes\nfrom domain_tokens.runs import command_line, folders\n"
+        "folders._PATIENCE = 0\ncommand_line.run(run_arithmetic_probes.main)\n"
     )
     commands = [
         [impatient, "--model-path", toy_base["baseline"], "--output-dir", tmp_path / name, "max_new_tokens=2"]
