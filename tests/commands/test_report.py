@@ -45,6 +45,7 @@ def test_several_conditions_are_compared_each_with_each(report_of_four):
         "mul_tokens − baseline", "annotated − baseline", "placebo − baseline", "annotated − mul_tokens",
         "placebo − mul_tokens", "placebo − annotated",
     ]  # fmt: skip
+    assert page.partition("<main>")[0].count("placebo ") == 1, "each condition's accuracy is said once"
     assert '<option value="both">all right</option>' in page
     assert "a fact in the prefix tells the result just as 6*9=54 does" in page
     assert "placebo: 80 of 81 right" in page
