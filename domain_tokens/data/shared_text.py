@@ -67,7 +67,7 @@ def shared_texts(
 ) -> list[SharedText]:
     """Return the shared text of each conversation, tokenised as `condition` trains it.
 
-    max_length: tokens; what is behind it in any condition's rendering is left out for all.
+    max_length: in tokens. Text that one condition's rendering has beyond it is left out for all conditions.
     """
     placebo = placebo_token(tokenizer.get_vocab())
     # A vocabulary without a placebo needs no rendering with it: its token would stand where `annotated` has the fact's.

@@ -155,7 +155,7 @@ def find_steps(question_id: str, row: dict[str, str], shared: SharedText, end_of
 def step_bits(shared: SharedText, borders: Sequence[int], bits: np.ndarray) -> list[Prediction]:
     """Return bits and bytes of numbers, words and the rest by step. bits: of each token but the first."""
     sizes = shared.byte_sums(borders)
-    # A token belongs to the step of its first character. End-of-text is behind the last border.
+    # A token belongs to the step of its first character. End-of-text comes after the last border.
     step = np.searchsorted(borders, shared.first[1:], side="right") - 1
     is_measured = (step >= 0) & (step < len(borders) - 1)
     kinds, step, bits = shared.kinds[1:][is_measured], step[is_measured], bits.astype(np.float64)[is_measured]

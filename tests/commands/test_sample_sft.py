@@ -39,7 +39,7 @@ def ids_of(checkpoint, text):
 
 
 def streamed(checkpoint, ids, finish=True):
-    """The pieces a stream shows for these ids, given one by one behind a prompt."""
+    """The pieces a stream shows for these ids, given one by one after a prompt."""
     pieces = []
     stream = ReplyStream(checkpoint, pieces.append)
     stream.put(torch.tensor([[1, 2, 3]]))
