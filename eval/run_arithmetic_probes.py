@@ -22,7 +22,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     # Imported late: --help and usage errors need not wait for torch and transformers.
     from domain_tokens.evaluation.questions import make_probes
-    from domain_tokens.evaluation.run import claim_evaluation, evaluation_summary, run_evaluation
+    from domain_tokens.evaluation.run import evaluate, evaluation_summary
     from domain_tokens.evaluation.task import Task
     from domain_tokens.runs import processes
     from domain_tokens.runs.config import load_config
@@ -30,16 +30,12 @@ def main(argv: list[str] | None = None) -> None:
 
     tell = processes.once(say)
     loaded = load_config(args.config, ProbesEvalConfig, args.overrides, {"seed": args.seed})
-    output, complete, settings = claim_evaluation(PROBES_EVAL, loaded, args)
-    if complete:
-        tell(f"{output} holds this evaluation already")
-        return
-    tell(f"Asking {args.model_path} the arithmetic probes, to {output}")
-    tell(loaded.as_yaml())
 
-    probes = make_probes(loaded.config)
-    outcome = run_evaluation(Task(PROBES_EVAL, lambda tokenizer: probes), loaded, output, settings, args)
-    tell(evaluation_summary(outcome))
+    def make_task():
+        probes = make_probes(loaded.config)
+        return Task(PROBES_EVAL, lambda tokenizer: probes)
+
+    evaluate(PROBES_EVAL, loaded, args, "the arithmetic probes", make_task, evaluation_summary, tell)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ Example:
 import argparse
 from pathlib import Path
 
-from domain_tokens.runs.command_line import eval_parser, run
+from domain_tokens.runs.command_line import gsm8k_eval_parser, run
 from domain_tokens.runs.names import GSM8K_EVAL
 from domain_tokens.runs.terminal import say
 
@@ -15,10 +15,7 @@ CONFIG = Path(__file__).parent / "configs" / "gsm8k.yaml"
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = eval_parser(__doc__, GSM8K_EVAL, CONFIG, seed="recorded; greedy replies do not depend on it")
-    parser.add_path("--dataset-path", help="Hub id, folder with test.jsonl or Parquet, or one file")
-    parser.add_argument("--max-samples", type=int, help="ask only the first so many questions")
-    return parser.parse(argv)
+    return gsm8k_eval_parser(__doc__, GSM8K_EVAL, CONFIG).parse(argv)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -26,7 +23,7 @@ def main(argv: list[str] | None = None) -> None:
     # Imported late: --help and usage errors need not wait for torch and transformers.
     from domain_tokens.data.readers import open_rows
     from domain_tokens.evaluation.questions import gsm8k_questions
-    from domain_tokens.evaluation.run import claim_evaluation, evaluation_summary, run_evaluation
+    from domain_tokens.evaluation.run import evaluate, evaluation_summary
     from domain_tokens.evaluation.task import Task
     from domain_tokens.hub.client import prepare_client
     from domain_tokens.runs import processes
@@ -36,24 +33,21 @@ def main(argv: list[str] | None = None) -> None:
     tell = processes.once(say)
     flags = {"seed": args.seed, "dataset": args.dataset_path, "max_samples": args.max_samples}
     loaded = load_config(args.config, Gsm8kEvalConfig, args.overrides, flags)
-    output, complete, settings = claim_evaluation(GSM8K_EVAL, loaded, args)
-    if complete:
-        tell(f"{output} holds this evaluation already")
-        return
-    tell(f"Asking {args.model_path} the questions of {loaded.config.dataset}, to {output}")
-    tell(loaded.as_yaml())
 
-    prepare_client(say=tell)
-    rows = open_rows(loaded.config.dataset, loaded.config.subset, "test")
+    def make_task():
+        prepare_client(say=tell)
+        rows = open_rows(loaded.config.dataset, loaded.config.subset, "test")
 
-    def questions(tokenizer):
-        asked, left_out = gsm8k_questions(rows, tokenizer)
-        if left_out:
-            tell(f"unusable rows left out: {left_out}")
-        return asked[: loaded.config.max_samples]
+        def questions(tokenizer):
+            asked, left_out = gsm8k_questions(rows, tokenizer)
+            if left_out:
+                tell(f"unusable rows left out: {left_out}")
+            return asked[: loaded.config.max_samples]
 
-    outcome = run_evaluation(Task(GSM8K_EVAL, questions), loaded, output, settings, args)
-    tell(evaluation_summary(outcome))
+        return Task(GSM8K_EVAL, questions)
+
+    what = f"the questions of {loaded.config.dataset}"
+    evaluate(GSM8K_EVAL, loaded, args, what, make_task, evaluation_summary, tell)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """One evaluation from its output folder to its results file, the same way for every task."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,6 +28,28 @@ from domain_tokens.runs.results_schema import EVAL_VERSION, EvaluationResults
 from domain_tokens.runs.signals import run_has_begun
 
 
+def evaluate(
+    name: str,
+    loaded: LoadedConfig,
+    args,
+    what: str,
+    make_task: Callable[[], Task],
+    summary: Callable[[dict[str, Any]], str],
+    tell: Callable[[str], None],
+) -> None:
+    """Run an evaluation from its command line to its summary; one that is complete is left as it is.
+
+    args: of the script. what: is asked, in words. make_task: opens what the task needs. tell: prints a line.
+    """
+    output, complete, settings = claim_evaluation(name, loaded, args)
+    if complete:
+        tell(f"{output} holds this evaluation already")
+        return
+    tell(f"Asking {args.model_path} {what}, to {output}")
+    tell(loaded.as_yaml())
+    tell(summary(run_evaluation(make_task(), loaded, output, settings, args)))
+
+
 def claim_evaluation(name: str, loaded: LoadedConfig, args) -> tuple[Path, bool, dict[str, Any]]:
     """Claim the output folder. Return it, whether it already holds this very evaluation, and the run's settings.
 
@@ -41,8 +64,8 @@ def claim_evaluation(name: str, loaded: LoadedConfig, args) -> tuple[Path, bool,
         unfinished_name=unfinished_evaluation(name),
     )  # fmt: skip
     if complete:
-        total = read_json(output / f"{name}_results.json").get("metrics", {}).get("total")
-        path = output / f"{name}_predictions.jsonl"
+        total = read_json(output / results_file(name)).get("metrics", {}).get("total")
+        path = output / predictions_file(name)
         if not path.is_file() or len(read_jsonl(path)) != total:
             raise InputError(f"{path} does not hold the {total} answers of its results; --overwrite asks again")
     return output, complete, settings

@@ -119,6 +119,14 @@ def eval_parser(docstring: str | None, evaluation: str, config: Path, seed: str)
     return parser
 
 
+def gsm8k_eval_parser(docstring: str | None, evaluation: str, config: Path) -> CommandParser:
+    """Return the parser of an evaluation on GSM8K's test split."""
+    parser = eval_parser(docstring, evaluation, config, seed="recorded; greedy replies do not depend on it")
+    parser.add_path("--dataset-path", help="Hub id, folder with test.jsonl or Parquet, or one file")
+    parser.add_argument("--max-samples", type=int, help="take only the first so many questions")
+    return parser
+
+
 def run(main: Callable[[], None], can_resume: bool = False) -> None:
     """Run a script's main and turn expected failures into one line on stderr and an exit code.
 
