@@ -27,7 +27,7 @@ _EXPRESSION = re.compile(  # numbers with operators between them: 5 + 3 x 4 = 17
 )
 
 # A power, and not the ** that closes bold text: "12**2", "12 ** n", but "**3*4 = 12** apples".
-_POWER = rf"(?:{GAP}\^|\*\*{GAP}[(+\-−.√0-9{_FACT}]|\*\*[\w]|[^\S\r\n]++\*\*{GAP}[\w({_FACT}]|[²³¹⁰⁴-⁹⁺⁻])"
+_POWER = rf"(?:{GAP}\^|\*\*{GAP}[(+\-−.√0-9{_FACT}]|\*\*\w|[^\S\r\n]++\*\*{GAP}[\w({_FACT}]|[²³¹⁰⁴-⁹⁺⁻])"
 # The number in front is only a part of another: 12 000, 12 1/2, 12 and a half, 12 %, 12 \%, 12 \frac{1}{2}, 12 million.
 _GOES_ON = (
     rf"(?:{GAP}(?:[{_NUMERIC}%‰]|\.[0-9]|\\[A-Za-z%]|per\s?cent|pct|hundred|thousand|[mbtr]+illion|squared|cubed"
