@@ -19,8 +19,16 @@ from domain_tokens.prompt import prompt_text, question_conversation
 from domain_tokens.runs.config_schema import RegistryConfig
 from domain_tokens.runs.errors import InputError
 from domain_tokens.runs.files import read_json
-from domain_tokens.runs.names import GSM8K_EVAL, HUB_ID, PROBES_EVAL, RESOLVED_CONFIG, SFT_STAGES, results_file
-from domain_tokens.runs.results_schema import EvaluationResults, TrainingResults, read_results
+from domain_tokens.runs.names import (
+    EVALUATIONS,
+    HUB_ID,
+    PROBES_EVAL,
+    RESOLVED_CONFIG,
+    SFT_STAGES,
+    STEPS_EVAL,
+    results_file,
+)  # fmt: skip
+from domain_tokens.runs.results_schema import TrainingResults, evaluation_schemas, read_results
 
 _GSM8K = "openai/gsm8k"
 _QUESTION = "What is 7 times 8?"
@@ -75,7 +83,8 @@ def _values(opened: OpenModel, folder: Path, repo_id: str) -> dict[str, Any]:
         "versions": sft["environment"].get("libraries") if sft is not None else None,
         "recipe": recipe,
         "fence": "`" * max(3, 1 + max(map(len, re.findall("`+", recipe)), default=0)),
-        "evaluations": evaluations,
+        "evaluations": {name: evaluation for name, evaluation in evaluations.items() if name != STEPS_EVAL},
+        "steps": evaluations.get(STEPS_EVAL),
     }
 
 
@@ -85,7 +94,7 @@ def _front_matter(opened: OpenModel, values: Mapping, license_id: str, base_mode
         license=license_id, language="en", library_name="transformers", pipeline_tag="text-generation",
         base_model=base_model, datasets=list(dict.fromkeys(datasets)) or None,
         tags=["domain-tokens", "arithmetic", opened.condition, *(["sft"] if values["stages"] else [])],
-        model_name=values["name"], eval_results=_eval_results(values["evaluations"]) or None,
+        model_name=values["name"], eval_results=_eval_results(values["evaluations"], values["steps"]) or None,
     )  # fmt: skip
 
 
@@ -112,11 +121,11 @@ def find_evaluations(folder: Path, weights: str) -> dict[str, dict[str, Any]]:
     Of several, the one that asked the most questions.
     """
     found = {}
-    for name in (GSM8K_EVAL, PROBES_EVAL):
+    for name in EVALUATIONS:
         places = [folder, *folder.parent.glob("*/"), *folder.resolve().parent.glob("*/")]
         paths = dict.fromkeys(sorted(place.resolve() / results_file(name) for place in places))
         own = [path for path in paths if path.is_file() and _is_of(read_json(path), folder, weights)]
-        if evaluations := [read_results(path, EvaluationResults) for path in own]:
+        if evaluations := [read_results(path, evaluation_schemas(name)[0]) for path in own]:
             found[name] = max(evaluations, key=lambda evaluation: evaluation["metrics"]["total"])
     return found
 
@@ -128,7 +137,7 @@ def _is_of(results: dict[str, Any], folder: Path, weights: str) -> bool:
     return Path(str(results.get("model_path"))).resolve() == folder.resolve()
 
 
-def _eval_results(evaluations: Mapping[str, Mapping]) -> list[EvalResult]:
+def _eval_results(evaluations: Mapping[str, Mapping], steps: Mapping | None) -> list[EvalResult]:
     results = []
     for name, evaluation in evaluations.items():
         metrics = evaluation["metrics"]
@@ -137,6 +146,9 @@ def _eval_results(evaluations: Mapping[str, Mapping]) -> list[EvalResult]:
             shares[f"accuracy, {key}"] = share["accuracy"]
         about = {"task_type": "text-generation", "metric_type": "accuracy", **_dataset(name, evaluation)}
         results += [EvalResult(metric_name=metric, metric_value=value, **about) for metric, value in shares.items()]
+    if steps is not None:
+        about = {"task_type": "text-generation", "metric_type": "accuracy", **_dataset(STEPS_EVAL, steps)}
+        results.append(EvalResult(metric_name="step accuracy", metric_value=steps["metrics"]["step_accuracy"], **about))
     return results
 
 
@@ -147,7 +159,9 @@ def _dataset(name: str, evaluation: Mapping) -> dict[str, str | None]:
     config = evaluation.get("config", {})
     source, limit = config.get("dataset", _GSM8K), config.get("max_samples")
     title = "GSM8K" if source == _GSM8K else f"Questions in the form of GSM8K ({source})"
-    if source != _GSM8K or limit is not None:
+    if name == STEPS_EVAL:
+        title = f"{title}, step by step"
+    if source != _GSM8K or limit is not None or name == STEPS_EVAL:
         return {"dataset_type": "other", "dataset_name": title if limit is None else f"{title}, the first {limit}"}
     fields = {"dataset_config": config.get("subset"), "dataset_split": "test"}
     return {"dataset_type": _GSM8K, "dataset_name": title, **fields}

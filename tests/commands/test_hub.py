@@ -327,6 +327,20 @@ class TestCard:
         ):
             assert said in card.text, said
 
+    def test_it_tells_the_steps(self, hub, upload, model):
+        gsm8k = json.loads((model.parent / "eval_mul_tokens/gsm8k_results.json").read_text())
+        metrics = {"step_accuracy": 0.25, "correct": 2, "total": 8, "number_bits_per_byte": 1.23456}
+        metrics["word_bits_per_byte"] = None
+        steps = gsm8k | {"metrics": metrics, "config": {"dataset": "openai/gsm8k", "max_samples": 3}}
+        folder = model.parent / "eval_steps"
+        folder.mkdir()
+        (folder / "steps_results.json").write_text(json.dumps(steps))
+        upload("--model-path", model, "--repo-name", "alice/m")
+        card = ModelCard(hub.files("alice/m")["README.md"].decode())
+        assert "| GSM8K, step by step, the first 3 | 8 | 25.0% | 1.2346 | none |" in card.text
+        (told,) = [each for each in card.data.eval_results if each.metric_name == "step accuracy"]
+        assert (told.metric_value, told.dataset_type) == (0.25, "other"), "not a figure of GSM8K's own leaderboard"
+
     def test_its_code_runs_as_it_stands(self, hub, upload, model):
         upload("--model-path", model, "--repo-name", "alice/m")
         (code,) = re.findall(r"```python\n(.*?)```", hub.files("alice/m")["README.md"].decode(), re.DOTALL)
