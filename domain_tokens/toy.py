@@ -50,6 +50,7 @@ PRODUCTS = {
     "Give me the product of {a} and {b}.": "The product is {a}*{b} = {c}.",
 }
 SUM_QUESTIONS = ("What is {a} plus {b}?", "Add {a} and {b}.", "How much is {a} + {b}?")
+TWO_DIGIT = range(11, 61)
 TOKENIZER_SIZE = 700  # before the facts
 CONTEXT = 1024
 
@@ -68,9 +69,14 @@ def chats(rows: int, seed: int) -> Iterator[dict]:
         yield {"id": f"toy_{seed}_{i}", "messages": messages, "source": f"toy/{kind}"}
 
 
-def word_problems(rows: int, seed: int, exclude: frozenset[str] = frozenset(), drills: float = 0.0) -> Iterator[dict]:
+def word_problems(
+    rows: int, seed: int, exclude: frozenset[str] = frozenset(), drills: float = 0.0, two_digit: float = 0.0
+) -> Iterator[dict]:
     """Distinct problems in the schema of GSM8K, none with a question in `exclude`.
 
+    two_digit: the share of problems that multiply a two-digit number by a digit: half of them one of TWO_DIGIT, half a
+    product of the table, as their second step. Those products are not facts. A model learns them one by one, so that
+    seeds end closer together than where it learns to carry, all at once or not at all.
     drills: the share of bare products and sums among them, which do repeat. A stage that never asks for the table
     makes a model this small forget it, and both conditions would look alike for that reason alone.
     """
@@ -78,7 +84,7 @@ def word_problems(rows: int, seed: int, exclude: frozenset[str] = frozenset(), d
     seen = set(exclude)
     while rows:
         is_drill = rng.random() < drills
-        problem = _drill(rng) if is_drill else _problem(rng)
+        problem = _drill(rng) if is_drill else _problem(rng, two_digit)
         if problem["question"] not in seen:
             if not is_drill:
                 seen.add(problem["question"])
@@ -106,16 +112,22 @@ def _exchange(rng: random.Random) -> tuple[str, str, str]:
     return "list", f"List {COUNTS[count]} {kind}.", "\n".join(f"- {item}" for item in LISTS[kind][:count])
 
 
-def _problem(rng: random.Random) -> dict:
+def _problem(rng: random.Random, two_digit: float) -> dict:
     name, box, noun = rng.choice(NAMES), rng.choice(BOXES), rng.choice(THINGS)
-    a, b = rng.randint(1, 9), rng.randint(1, 9)
+    # Nothing is drawn for a share of 0, so the quickstart's rows stay as they are.
+    kind = rng.choice(("two digits", "times")) if two_digit and rng.random() < two_digit else None
+    a, b = rng.randint(1, 9), rng.choice(TWO_DIGIT) if kind == "two digits" else rng.randint(1, 9)
     thing = _plural(noun)
     c = a * b
     boxes = box if a == 1 else _plural(box)
     step = f"{a}*{b}=<<{a}*{b}={c}>>{c} {thing}"
     story = f"{name} has {a} {boxes} with {b} {noun if b == 1 else thing} in each {box}."
+    if kind == "times":
+        other, d = rng.choice([each for each in NAMES if each != name]), rng.randint(2, 9)
+        question = f"{story} {other} has {d} times as many. How many {thing} does {other} have?"
+        return _row(question, f"{step}\n{d}*{c}=<<{d}*{c}={d * c}>>{d * c} {thing}", d * c)
     draw = rng.random()
-    if draw < 0.5:
+    if kind == "two digits" or draw < 0.5:
         return _row(f"{story} How many {thing} does {name} have?", step, c)
     d = rng.randint(1, 9)
     if draw < 0.75 or d >= c:

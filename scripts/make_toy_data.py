@@ -23,20 +23,25 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--chats", type=int, default=7000, help="rows of tulu/train.jsonl (default: 7000)")
     parser.add_argument("--problems", type=int, default=7000, help="rows of gsm8k/train.jsonl (default: 7000)")
     parser.add_argument("--test-problems", type=int, default=200, help="rows of gsm8k/test.jsonl (default: 200)")
+    parser.add_argument(
+        "--two-digit", type=float, default=0.0, help="share of problems that multiply 11..60 by a digit (default: 0)"
+    )
     parser.add_argument("--seed", type=int, default=42, help="draws every row (default: 42)")
     args = parser.parse(argv)
     for flag, rows in (("--chats", args.chats), ("--problems", args.problems), ("--test-problems", args.test_problems)):
         if rows < 1:
             raise InputError(f"{flag} is {rows}, expected at least 1")
+    if not 0 <= args.two_digit <= 1:
+        raise InputError(f"--two-digit is {args.two_digit}, expected 0 to 1")
     return args
 
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     output = Path(args.output_dir)
-    test = list(toy.word_problems(args.test_problems, args.seed + 1))
+    test = list(toy.word_problems(args.test_problems, args.seed + 1, two_digit=args.two_digit))
     asked = frozenset(row["question"] for row in test)
-    train = toy.word_problems(args.problems, args.seed, exclude=asked, drills=DRILLS)
+    train = toy.word_problems(args.problems, args.seed, exclude=asked, drills=DRILLS, two_digit=args.two_digit)
     files = {"tulu/train.jsonl": toy.chats(args.chats, args.seed), "gsm8k/train.jsonl": train, "gsm8k/test.jsonl": test}
     make_folder(output, "--output-dir")
     for name in files:

@@ -156,11 +156,12 @@ class BaseConfig(Recipe):
 
 
 class ToyData(Recipe):
-    """How many rows of the toy world to write; null: make_toy_data.py's own number."""
+    """The rows of the toy world; null: make_toy_data.py's own number."""
 
     chats: int | None = Field(None, gt=0, description="at least 1 row, or null")
     problems: int | None = Field(None, gt=0, description="at least 1 row, or null")
     test_problems: int | None = Field(None, gt=0, description="at least 1 row, or null")
+    two_digit: float | None = Field(None, ge=0, le=1, description="a share from 0 to 1, or null")
 
 
 class ExperimentConfig(Recipe):

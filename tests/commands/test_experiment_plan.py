@@ -82,7 +82,7 @@ def test_an_override_replaces_a_key_of_the_file(capsys):
 
 def test_the_sizes_of_the_toy_world_are_passed_on(capsys):
     commands = planned(capsys, "--config", "scripts/configs/study_toy.yaml")
-    assert commands[0][-2:] == ["--test-problems", "1000"]
+    assert [value(commands[0], flag) for flag in ("--test-problems", "--two-digit")] == ["1000", "0.9"]
 
 
 @pytest.mark.parametrize(

@@ -37,10 +37,26 @@ def test_products_in_chats_and_problems_can_be_injected():
 
 
 def test_annotations_and_answers_are_right():
-    for row in toy.word_problems(500, 1, drills=0.2):
+    for row in itertools.chain(toy.word_problems(500, 1, drills=0.2), toy.word_problems(500, 1, two_digit=0.9)):
         for left, right in re.findall(r"<<([^=]*)=([^>]*)>>", row["answer"]):
             assert eval(left) == int(right)
         assert extract_answer(row["answer"], strict=True) == right
+
+
+def test_a_share_of_the_problems_multiplies_two_digit_numbers():
+    rows = list(toy.word_problems(1000, 1, two_digit=0.8))
+    times = [row for row in rows if "times as many" in row["question"]]
+    direct = [row for row in rows if re.search(r"with \d\d ", row["question"])]
+    assert 350 < len(times) < 450 and 350 < len(direct) < 450
+    for row in direct:
+        a, b = map(int, re.findall(r"\d+", row["question"]))
+        assert (1 <= a <= 9, 11 <= b <= 60, row["answer"].split()[-1]) == (True, True, str(a * b)), row
+        assert "<MUL_" not in inject(row["answer"]), "no such product is a fact of the table"
+    for row in times:
+        a, b, d = map(int, re.findall(r"\d+", row["question"]))
+        assert (2 <= d <= 9, row["answer"].split()[-1]) == (True, str(a * b * d)), row
+        first, second, _ = row["answer"].splitlines()
+        assert "<MUL_" in inject(first)
 
 
 def test_test_questions_are_distinct_and_never_trained_on(tmp_path):
