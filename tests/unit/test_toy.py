@@ -55,7 +55,7 @@ def test_a_share_of_the_problems_multiplies_two_digit_numbers():
     for row in times:
         a, b, d = map(int, re.findall(r"\d+", row["question"]))
         assert (2 <= d <= 9, row["answer"].split()[-1]) == (True, str(a * b * d)), row
-        first, second, _ = row["answer"].splitlines()
+        first = row["answer"].splitlines()[0]
         assert "<MUL_" in inject(first)
 
 
