@@ -108,11 +108,13 @@ def is_correct(reply: str, reference: str, strict: bool = False) -> bool:
 def line_result(line: str) -> str | None:
     """Return the number that a line of a solution comes to: the one after its last annotation `<<6*9=54>>54`.
 
-    Without annotations, the number that `extract_answer` reads. Facts count as their product.
+    Without annotations, the number that `extract_answer` reads. Facts count as their product. None if there is no such
+    number, or if it has no value (`5/0`).
     """
     text = _respell(evaluate_facts(line))
     annotated = [*_AFTER_ANNOTATION.finditer(text)]
-    return _read(annotated[-1], _RUNNING) if annotated else extract_answer(text)
+    number = _read(annotated[-1], _RUNNING) if annotated else extract_answer(text)
+    return None if _value(number) is None else number
 
 
 def _respell(text: str) -> str:

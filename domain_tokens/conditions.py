@@ -1,5 +1,6 @@
 """The conditions of the experiment, read from conditions.yaml: what each makes of a fact in assistant text."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -10,6 +11,9 @@ import yaml
 from domain_tokens.inject import find_facts
 
 _PLAIN = "{text}"
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,23}")
+# A fact's token is read as nothing only directly in front of the fact, so no other order keeps what a text says.
+_FACT = re.compile(r"(\{placebo\})*(\{token\}|(\{token\})?\{text\})")
 
 
 @dataclass(frozen=True)
@@ -19,6 +23,15 @@ class Condition:
     name: str
     fact: str  # a template of {text}, {token} and {placebo}
     about: str  # a clause for model cards and reports
+
+    def __post_init__(self):
+        if not _NAME.fullmatch(str(self.name)):
+            raise ValueError(f"conditions.yaml: {self.name!r} is no name, expected 1 to 24 of a-z, 0-9 and _")
+        if not _FACT.fullmatch(str(self.fact)):
+            raise ValueError(
+                f"conditions.yaml: fact of {self.name} is {self.fact!r}, expected {{text}}, {{token}} or "
+                "{token}{text}, after any number of {placebo}; in quotes"
+            )
 
     @property
     def injects(self) -> bool:
@@ -58,7 +71,12 @@ class Condition:
 
 def _read() -> dict[str, Condition]:
     text = files("domain_tokens").joinpath("conditions.yaml").read_text(encoding="utf-8")
-    return {name: Condition(name, **values) for name, values in yaml.safe_load(text).items()}
+    conditions = {}
+    for name, values in yaml.safe_load(text).items():
+        if not isinstance(values, dict) or set(values) != {"fact", "about"}:
+            raise ValueError(f"conditions.yaml: {name} is {values!r}, expected the keys fact and about")
+        conditions[name] = Condition(name, **values)
+    return conditions
 
 
 CONDITIONS = _read()

@@ -34,6 +34,7 @@ from domain_tokens.runs.terminal import aligned, say
 
 WIDTH = 100  # of the lines between tables
 # The flags of the two conditions, which runs of the whole experiment are compared with.
+ONE_SEED = " One seed each: what holds for these models need not hold for other seeds."
 CONDITION_FLAGS = {"baseline": "--baseline-dir", "mul_tokens": "--mul-tokens-dir"}
 
 
@@ -116,6 +117,8 @@ def main(argv: list[str] | None = None) -> None:
         say(f"{_group_table(described)}\n\n{_contrast_table(contrasts, data)}")
     else:
         say(_comparison_table(contrasts[0]["rows"], *folders, data))
+        for label in (label for label, group in described.items() if group.is_ablation()):
+            say(f"\nAn ablation: training texts of {label} were left as they are (--no-inject-mul-tokens).")
         say(f"\n{headline(contrasts[0]['rows'][0], *folders, data)}")
     say(f"\n{_usage_table(usage, data)}\n")
     for path in (output, *plots):
@@ -183,8 +186,11 @@ def _contrast_table(contrasts: list[dict], data: str) -> str:
         "for several contrasts, and categories); detectable: what one contrast shows in 4 of 5 runs, before that "
         "correction."
     )
-    if seeds > 1:
-        notes += f" Values are means ± standard deviations over {seeds} seeds; the interval covers seeds too."
+    notes += (
+        f" Values are means ± standard deviations over {seeds} seeds; the interval covers seeds too."
+        if seeds > 1
+        else ONE_SEED
+    )
     notes = [textwrap.fill(note, WIDTH) for note in (notes, *_step_notes(contrasts[0]["rows"]))]
     return "\n".join([*table, *notes, "", *_differences(contrasts, seeds)])
 
@@ -207,6 +213,8 @@ def _comparison_table(rows: list[dict], reference: str, other: str, data: str) -
     )
     if (seeds := len(rows[0][reference]["by_seed"])) > 1:
         notes += f"\nAccuracies are means ± standard deviations over {seeds} seeds; the interval covers seeds too."
+    else:
+        notes += f"\n{ONE_SEED.strip()}"
     notes = "\n".join([notes, *(textwrap.fill(note, WIDTH) for note in _step_notes(rows))])
     return f"{aligned([(columns[0] + data, *columns[1:]), *cells], left=(0, 8))}\n\n{notes}"
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from domain_tokens import toy
 from domain_tokens.runs.command_line import CommandParser, run
 from domain_tokens.runs.errors import InputError
-from domain_tokens.runs.files import jsonl_text, write_files
-from domain_tokens.runs.folders import make_folder
+from domain_tokens.runs.files import jsonl_text
+from domain_tokens.runs.folders import write_data
 from domain_tokens.runs.terminal import say
 
 DRILLS = 0.2  # share of bare products and sums among the training problems
@@ -19,7 +19,7 @@ DRILLS = 0.2  # share of bare products and sums among the training problems
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = CommandParser(__doc__)
-    parser.add_path("--output-dir", required=True, help="gets tulu/train.jsonl and gsm8k/{train,test}.jsonl")
+    parser.add_data_dir("tulu/train.jsonl and gsm8k/{train,test}.jsonl")
     parser.add_argument("--chats", type=int, default=7000, help="rows of tulu/train.jsonl (default: 7000)")
     parser.add_argument("--problems", type=int, default=7000, help="rows of gsm8k/train.jsonl (default: 7000)")
     parser.add_argument("--test-problems", type=int, default=200, help="rows of gsm8k/test.jsonl (default: 200)")
@@ -43,10 +43,7 @@ def main(argv: list[str] | None = None) -> None:
     asked = frozenset(row["question"] for row in test)
     train = toy.word_problems(args.problems, args.seed, exclude=asked, drills=DRILLS, two_digit=args.two_digit)
     files = {"tulu/train.jsonl": toy.chats(args.chats, args.seed), "gsm8k/train.jsonl": train, "gsm8k/test.jsonl": test}
-    make_folder(output, "--output-dir")
-    for name in files:
-        make_folder((output / name).parent, "--output-dir")
-    write_files({output / name: jsonl_text(rows).encode() for name, rows in files.items()})
+    write_data({output / name: jsonl_text(rows).encode() for name, rows in files.items()}, args.overwrite)
     for name in files:
         say(f"wrote {output / name}")
 

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from domain_tokens.runs.command_line import CommandParser, run
 from domain_tokens.runs.errors import InputError
-from domain_tokens.runs.files import jsonl_text, write_files
-from domain_tokens.runs.folders import make_folder
+from domain_tokens.runs.files import jsonl_text
+from domain_tokens.runs.folders import write_data
 from domain_tokens.runs.terminal import say
 from domain_tokens.toy import NAMES
 
@@ -54,7 +54,7 @@ _SLOT = re.compile(r"\[([ab])(?:\|(\w+)\|(\w+))?\]")
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = CommandParser(__doc__)
-    parser.add_path("--output-dir", required=True, help="gets test.jsonl")
+    parser.add_data_dir("test.jsonl")
     parser.add_argument("--rounds", type=int, default=4, help="problems for each of the 81 products (default: 4)")
     parser.add_argument("--two-digit", type=int, default=276, help="problems of 10..99 times 2..9 (default: 276)")
     parser.add_argument("--seed", type=int, default=42, help="draws every problem (default: 42)")
@@ -67,11 +67,10 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    output = Path(args.output_dir)
-    make_folder(output, "--output-dir")
+    output = Path(args.output_dir) / "test.jsonl"
     problems = list(word_problems(args.rounds, args.two_digit, args.seed))
-    write_files({output / "test.jsonl": jsonl_text(problems).encode()})
-    say(f"wrote {output / 'test.jsonl'}: {len(problems)} problems")
+    write_data({output: jsonl_text(problems).encode()}, args.overwrite)
+    say(f"wrote {output}: {len(problems)} problems")
 
 
 def word_problems(rounds: int, two_digit: int, seed: int) -> Iterator[dict[str, str]]:

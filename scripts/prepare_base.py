@@ -38,6 +38,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     args = parser.parse(argv)
     if bool(args.source) == args.toy:
         raise InputError("give either --source SRC or --toy; --help shows what a source can be")
+    if len(set(args.condition)) < len(args.condition):
+        raise InputError(f"--condition {' '.join(args.condition)} names one twice; give each once")
     if args.toy and args.activation:
         raise InputError("--activation is for nanoGPT checkpoints (.pt), not for --toy; leave it out")
     return args

@@ -63,7 +63,8 @@ def main(argv: list[str] | None = None) -> None:
     experiment = load_config(args.config, ExperimentConfig, args.overrides).config
     seeds = args.seeds or (experiment.seeds if args.seed is None else None)
     if seeds and len(set(seeds)) < len(seeds):
-        raise InputError(f"--seeds {' '.join(map(str, seeds))} names one twice; each seed counts once")
+        raise InputError(f"seeds {' '.join(map(str, seeds))} name one twice; each seed counts once")
+    check_stages(experiment)
     steps = plan(experiment, args.seed, seeds)
     say(f"{args.config}: {len(steps)} steps, into {experiment.output_root}/")
     if not args.dry_run:
@@ -93,6 +94,21 @@ def check_start_models(experiment) -> None:
                 f"model folder {folder} does not exist, the start model of {condition}; scripts/prepare_base.py makes "
                 "it, or name its source in base.source"
             )
+
+
+def check_stages(experiment) -> None:
+    """Refuse a wrong key or value of any stage's config before the first one runs."""
+    from domain_tokens.runs.config import load_config
+    from domain_tokens.runs.config_schema import Gsm8kEvalConfig, ProbesEvalConfig, SftConfig
+
+    kinds = dict.fromkeys(SFT_STAGES, SftConfig) | dict.fromkeys(EVALUATION_SCRIPTS, Gsm8kEvalConfig)
+    for stage, kind in (kinds | {"eval_probes": ProbesEvalConfig}).items():
+        if (given := getattr(experiment, stage)) is None:
+            continue
+        try:
+            load_config(given.config, kind, given.overrides)
+        except InputError as error:
+            raise InputError(f"{stage}: {error}") from error
 
 
 def plan(experiment, seed: int | None, seeds: list[int] | None) -> list[Step]:

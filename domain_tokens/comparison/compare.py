@@ -81,7 +81,7 @@ def _correct(contrasts: Sequence[list[Row]]) -> None:
     families: dict[str, list[Row]] = {}
     for rows in contrasts:
         for row in rows:
-            if len(contrasts) == 1 and not is_bits(row):
+            if len(contrasts) == 1:
                 del row["interval_p"]
             families.setdefault(CATEGORY if row["name"].startswith(CATEGORY) else row["name"], []).append(row)
     for family, rows in families.items():

@@ -30,7 +30,7 @@ _STYLE = {
     "axes.edgecolor": _INK, "axes.labelcolor": _INK, "text.color": _INK, "xtick.color": _INK, "ytick.color": _INK,
     "grid.color": _RULE, "grid.alpha": 0.3, "axes.spines.top": False, "axes.spines.right": False,
     "legend.frameon": False, "legend.fontsize": "small", "font.size": 9, "figure.constrained_layout.use": True,
-    "svg.fonttype": "none", "svg.hashsalt": "domain_tokens",
+    "svg.fonttype": "none", "svg.hashsalt": "domain_tokens", "text.parse_math": False,  # labels may hold $
 }  # fmt: skip
 # Colours of the page's light or dark scheme that replace the plots' own.
 _PAGE_COLORS = {_INK: "currentColor", _RULE: "var(--rule)"} | {c: f"var(--group-{i})" for i, c in enumerate(COLORS)}
@@ -60,7 +60,7 @@ def accuracy_figure(rows: Sequence[Mapping[str, Any]], labels: Sequence[str], da
 def bits_figure(rows: Sequence[Mapping[str, Any]], labels: Sequence[str], data: str = "") -> Figure:
     """Draw the same of the measures in bits per byte."""
     bits = [row for row in rows if is_bits(row)]
-    return _dots(bits, labels, "bits_per_byte", 1, f"{BITS}, lower is better, with 95% intervals{data}")[0]
+    return _dots(bits, labels, "bits_per_byte", 1, f"{BITS}, lower is better,\nwith 95% intervals{data}")[0]
 
 
 def _dots(

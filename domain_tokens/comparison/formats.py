@@ -10,9 +10,7 @@ EVALUATION_NAMES = {GSM8K_EVAL: "GSM8K", PROBES_EVAL: "probes", STEPS_EVAL: "ste
 BITS = "bits per byte"
 VALIDATION_BITS = {"number_bits": "numbers", "word_bits": "words"}  # curves of a stage, and what they are of
 LOSS_NOTE = "Losses per token of different conditions cannot be compared: their tokens differ."
-STEPS_NOTE = (
-    "Steps are counted together by question; p of step accuracy: a paired permutation test; p of bits: the interval's."
-)
+STEPS_NOTE = "Steps and bits are counted together by question; their p: a paired permutation test."
 BITS_NOTE = (
     "Bits are those of the shared text, which all conditions write alike; lower is better. Bits of whole answers "
     "cannot be compared: a token that replaces a fact forgets operand order, spacing and whether the result was "
@@ -103,6 +101,8 @@ def differences_in_words(differs_in: Sequence[str], seeds: int) -> str:
     """
     if not differs_in:
         return "differs in nothing that the results say"
+    if [*differs_in] == ["seeds"] and seeds == 1:
+        return "differs in seeds, of one each: what differs here is the luck of two seeds"
     causes = [what for what in differs_in if what != "seeds" or seeds == 1]
     if len(causes) < 2:
         return f"differs in {' and '.join(differs_in)}"

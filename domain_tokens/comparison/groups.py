@@ -38,11 +38,20 @@ class Group:
 
 
 def check_label(label: str) -> None:
-    """Raise InputError for a label that would be misread in a table or in comparison.json."""
-    if not label.strip() or len(label) > LONGEST_LABEL or not label.isprintable():
-        raise InputError(f"label {short_repr(label)} is no label, expected 1 to {LONGEST_LABEL} visible characters")
+    """Raise InputError for a label that would be misread in a table, a plot or comparison.json."""
+    if not label[:1].isalnum() or len(label) > LONGEST_LABEL or not all(map(_is_drawn, label)):
+        raise InputError(
+            f"label {short_repr(label)} is no label, expected 1 to {LONGEST_LABEL} visible Latin, Greek or Cyrillic "
+            "characters, a letter or digit first"
+        )
     if label in _TAKEN or label.startswith("only_"):
         raise InputError(f"label {label!r} is a key of comparison.json; choose another")
+
+
+def _is_drawn(character: str) -> bool:
+    """Return whether the plots' font has a character. Matplotlib leaves labels that begin with _ out of legends."""
+    code = ord(character)
+    return character.isprintable() and (code < 0x590 or 0x2000 <= code < 0x2300)
 
 
 def describe_groups(runs: Mapping[str, Runs]) -> dict[str, Group]:

@@ -22,7 +22,7 @@ _BEGIN, _END = "<!-- progress of {} -->", "<!-- end of progress -->"
 def progress_table(root: Path) -> list[tuple[str, ...]]:
     """Return header and rows: a stage or evaluation, and for each condition `complete: …`, `running …` or `pending`.
 
-    Conditions are those with a folder, and steps are shown where they are evaluated at all.
+    Conditions are those with a folder. A stage that was left out is not shown, nor are steps where none are evaluated.
     """
     conditions = names.conditions_below(root, CONDITIONS) or list(CONDITIONS)
     roots = [names.seed_folder(root, seed) for seed in names.seeds_below(root)]
@@ -31,9 +31,15 @@ def progress_table(root: Path) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = [("(generated data)" if _is_generated(roots, conditions) else "", *conditions)]
     for each in roots:
         seed = "" if each == root else f"{each.name.replace('_', ' ')}, "
-        for stage, name in STAGE_NAMES.items():
+        is_begun = False  # a later stage
+        stages: list[tuple[str, ...]] = []
+        for stage, name in reversed(STAGE_NAMES.items()):
             folders = [names.stage_folder(each, stage, condition) for condition in conditions]
-            rows.append((seed + name, *(_stage(folder, names.SFT_STAGES[stage]) for folder in folders)))
+            cells = [_stage(folder, names.SFT_STAGES[stage]) for folder in folders]
+            if any(cell != _PENDING for cell in cells) or not is_begun:
+                stages.insert(0, (seed + name, *cells))
+            is_begun = is_begun or stages[0][1:] != (_PENDING,) * len(conditions)
+        rows += stages
         for evaluation, name in EVALUATION_NAMES.items():
             folders = [names.eval_folder(each, condition) for condition in conditions]
             cells = [_evaluation(folder, evaluation) for folder in folders]

@@ -1,11 +1,13 @@
 """Evaluations read from their folders, and refused if they must not be compared."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from domain_tokens.comparison.formats import VALIDATION_BITS
 from domain_tokens.runs.errors import InputError
 from domain_tokens.runs.names import EVALUATIONS, PROBES_EVAL, STEPS_EVAL, predictions_file, results_file
 from domain_tokens.runs.results_schema import evaluation_schemas, read_predictions, read_results
@@ -34,8 +36,7 @@ def read_runs(folders: Mapping[str, Sequence[Path]], labels_are_conditions: bool
     """Return by name the evaluations that all folders hold. InputError if they must not be compared.
 
     folders: by label, one for every seed. labels_are_conditions: each folder must be of the condition that its label
-    names, and groups must have the same seeds. Otherwise labels are free, groups may have other seeds, and one model
-    must not be in two groups.
+    names, and groups must have the same seeds. Otherwise labels are free, and groups may have other seeds.
     """
     (first, of_first), *others = folders.items()
     for label, of_label in others:
@@ -57,7 +58,7 @@ def read_runs(folders: Mapping[str, Sequence[Path]], labels_are_conditions: bool
             for label, group in folders.items()
         }
         _check_alike(name, runs[name])
-        _check_models(name, list(runs[name].values()), across=not labels_are_conditions)
+        _check_models(name, runs[name])
         _check_seeds(name, list(runs[name].values()), same=labels_are_conditions)
     if not runs:
         raise InputError(
@@ -97,9 +98,21 @@ def _read(folder: Path, name: str, condition: str | None) -> Evaluation:
     counted = (len(predictions), sum(row["correct"] for row in predictions))
     if not predictions or counted != (results["metrics"]["total"], results["metrics"]["correct"]):
         raise InputError(f"{path} does not match its results ({counted[0]} predictions); run the evaluation again")
-    if name == STEPS_EVAL and not any(row["word_bytes"] for row in predictions):
-        raise InputError(f"{path} counts no bytes of shared text; run the evaluation again with --overwrite")
+    if name == STEPS_EVAL:
+        _check_bits(path, results["metrics"], predictions)
     return Evaluation(folder, results, sorted(predictions, key=lambda row: row["id"]))
+
+
+def _check_bits(path: Path, metrics: Mapping[str, Any], predictions: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse predictions whose bits are not those of the results, or that measured nothing."""
+    for key in VALIDATION_BITS:
+        size = sum(row[key.replace("bits", "bytes")] for row in predictions)
+        found = sum(row[key] for row in predictions) / size if size else None
+        said = metrics.get(f"{key}_per_byte")
+        if found != said and (None in (found, said) or not math.isclose(found, said, rel_tol=1e-6)):
+            raise InputError(f"{path} does not match its results ({key}_per_byte); run the evaluation again")
+    if not any(row["word_bytes"] for row in predictions):
+        raise InputError(f"{path} counts no bytes of shared text; run the evaluation again with --overwrite")
 
 
 def _check_alike(name: str, groups: Runs) -> None:
@@ -130,17 +143,17 @@ def _differing_bytes(one: Evaluation, other: Evaluation) -> str | None:
     return None
 
 
-def _check_models(name: str, groups: list[list[Evaluation]], across: bool) -> None:
-    """Refuse a model that counts twice, which would look like certainty. across: in two groups as well."""
-    for group in [list(chain(*groups))] if across else groups:
-        seen: dict[str, Path] = {}
-        for evaluation in group:
-            model = str(evaluation.results.get("weights") or evaluation.folder.resolve())
-            if model in seen:
-                raise InputError(
-                    f"{name}: {seen[model]} and {evaluation.folder} are of the same model; give each seed's folder once"
-                )
-            seen[model] = evaluation.folder
+def _check_models(name: str, groups: Runs) -> None:
+    """Refuse a model that counts twice: in one group it looks like certainty, in two there is nothing to compare."""
+    seen: dict[str, Path] = {}
+    for evaluation in chain(*groups.values()):
+        model = str(evaluation.results.get("weights") or evaluation.folder.resolve())
+        if model in seen:
+            raise InputError(
+                f"{name}: {seen[model]} and {evaluation.folder} are of one model, by its weights; give folders of "
+                "different models, one for each seed"
+            )
+        seen[model] = evaluation.folder
 
 
 def _check_seeds(name: str, groups: list[list[Evaluation]], same: bool) -> None:

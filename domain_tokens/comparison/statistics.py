@@ -113,7 +113,7 @@ def detectable_mean(values: np.ndarray, spread_at: Callable[[float], float]) -> 
 
     spread_at: how much larger the variance is at a true mean.
     """
-    if not values.any():
+    if values.std() == 0:  # no difference, or one question: nothing says how much chance varies
         return None
     power_at = _interval_power(values)
     return _smallest(lambda delta: power_at(delta, spread_at(delta)), most=max(1.0, 100 * float(values.std())))

@@ -58,7 +58,12 @@ def _bits(name: str, groups: Runs, key: str, sizes: np.ndarray, seed: int) -> di
     for label in sums:
         row[label] = {"bits_per_byte": row[label].pop("ratio"), **row[label]}
     a, b = sums.values()
-    return row | {"unit": BITS, "cohens_h": None, "detectable_difference": ratios.detectable_ratio(b - a, sizes)}
+    return row | {
+        "unit": BITS,
+        "permutation_p": ratios.sign_flip_p(b - a, seed),
+        "cohens_h": None,
+        "detectable_difference": ratios.detectable_ratio(b - a, sizes),
+    }
 
 
 def _row(name: str, sums: dict[str, np.ndarray], sizes: np.ndarray, seed: int) -> dict[str, Any]:

@@ -60,6 +60,7 @@ def render_model_card(
 
 
 def _values(opened: OpenModel, folder: Path, repo_id: str) -> dict[str, Any]:
+    condition = CONDITIONS[opened.condition]
     results_name = SFT_STAGES.get(opened.lineage[-1]["stage"])
     sft = None if results_name is None else read_results(folder / results_name, TrainingResults)
     recipe = (
@@ -73,8 +74,9 @@ def _values(opened: OpenModel, folder: Path, repo_id: str) -> dict[str, Any]:
         "repo_id": repo_id,
         "opened": opened,
         "model": opened.model,
-        "condition": CONDITIONS[opened.condition],
-        "stages": [stage for stage in opened.lineage if "dataset" in stage],
+        "condition": condition,
+        "stages": (stages := [stage for stage in opened.lineage if "dataset" in stage]),
+        "is_ablation": condition.injects and bool(stages) and not any(map(_injected, stages)),
         "is_generated": opened.lineage[0].get("source") == "toy",
         "question": _QUESTION,
         "prompt": json.dumps(prompt_text(question_conversation(_QUESTION), opened.tokenizer.eos_token)),
@@ -165,6 +167,10 @@ def _dataset(name: str, evaluation: Mapping) -> dict[str, str | None]:
         return {"dataset_type": "other", "dataset_name": title if limit is None else f"{title}, the first {limit}"}
     fields = {"dataset_config": config.get("subset"), "dataset_split": "test"}
     return {"dataset_type": _GSM8K, "dataset_name": title, **fields}
+
+
+def _injected(stage: Mapping) -> bool:
+    return stage.get("inject_mul_tokens", True)
 
 
 def _commit(stage: Mapping) -> str | None:

@@ -27,9 +27,10 @@ def read_record(folder: Path, wanted: str | None) -> tuple[str, list[dict[str, A
     if isinstance(may_start, list) and wanted in may_start:
         return wanted, lineage
     if wanted not in (None, condition):
-        article = "an" if condition[0] in "aeiou" else "a"
+        conditions = " or ".join(map(str, may_start)) if isinstance(may_start, list) else condition
+        article = "an" if conditions[0] in "aeiou" else "a"
         raise InputError(
-            f"--condition {wanted} contradicts {folder}, which is {article} {condition} model; "
-            f"give --condition {condition}, or another model"
+            f"--condition {wanted} contradicts {folder}, which is {article} {conditions} model; "
+            f"give --condition {conditions}, or another model"
         )
     return condition, lineage

@@ -55,6 +55,11 @@ class CommandParser(argparse.ArgumentParser):
         self.add_path("--output-path", help=what, **settings)
         self.add_argument("--overwrite", action="store_true", help="replace whatever lies at --output-path")
 
+    def add_data_dir(self, gets: str) -> None:
+        """Add --output-dir for generated data, and --overwrite for files with other rows there."""
+        self.add_path("--output-dir", required=True, help=f"gets {gets}")
+        self.add_argument("--overwrite", action="store_true", help="replace files with other rows in --output-dir")
+
     def add_overrides(self) -> None:
         self._takes_overrides = True
         self.add_argument("overrides", nargs="*", metavar="key=value", help="override any key of the config")

@@ -126,7 +126,9 @@ def _complaint(error: ValidationError, kind: type[BaseModel]) -> str:
     elif expected := _EXPECTED.get(first["type"]):
         expected += " or null" if type(None) in get_args(_annotation(kind, [*outer, key])) else ""
     else:
-        expected = _annotation(kind, outer).model_fields[key].description or first["msg"]
+        while (block := _block(_annotation(kind, outer))) is None:  # an entry of a list is told of as the list is
+            *outer, key = outer
+        expected = block.model_fields[key].description or first["msg"]
     return f"{where} is {short_repr(first['input'])}, expected {expected}"
 
 

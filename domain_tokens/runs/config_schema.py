@@ -168,7 +168,7 @@ class ExperimentConfig(Recipe):
     """Every condition through all stages. Folders below output_root are named as in the README."""
 
     output_root: UserPath
-    # In the order of tables, the reference first; null: those that have a start model.
+    # Two or more, in the order of tables, the reference first; null: those that have a start model.
     conditions: list[Literal[*CONDITIONS]] | None = Field(None, min_length=1, description="names, or null")
     seeds: list[Seed] | None = Field(None, min_length=1, description="a list of seeds, or null")  # --seeds in its place
     base: BaseConfig
@@ -190,6 +190,9 @@ class ExperimentConfig(Recipe):
         for name in self.conditions or ():
             if getattr(self.base.models, name) is None:
                 raise InputError(f"base.models has no start model of {name}, which conditions names; add it")
+        if len(self.start_models) < max(2, len(self.conditions or ())):
+            named = ", ".join(self.conditions or self.start_models) or "none"
+            raise InputError(f"conditions are {named}; give two or more, each once")
         return self
 
 

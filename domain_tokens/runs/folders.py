@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from domain_tokens.runs import processes
 from domain_tokens.runs.command_line import on_failure
 from domain_tokens.runs.errors import InputError, RunError, nearest
-from domain_tokens.runs.files import read_json, write_json
+from domain_tokens.runs.files import read_json, write_files, write_json
 from domain_tokens.runs.names import COMPARISON, MODEL_FILES, UNFINISHED, predictions_file, results_file
 from domain_tokens.runs.terminal import say
 
@@ -167,6 +167,16 @@ def output_file(path: str, sign: str, overwrite: bool) -> Path:
         raise InputError(f"output {file} is not from this command; choose another --output-path, or give --overwrite")
     make_folder(file.parent, "--output-path")
     return file
+
+
+def write_data(files: Mapping[Path, bytes], overwrite: bool) -> None:
+    """Write data files of --output-dir, their folders made. InputError for a file with other rows."""
+    for path, rows in files.items():
+        if path.exists() and not overwrite and path.read_bytes() != rows:
+            raise InputError(f"{path} holds other rows; choose another --output-dir, or --overwrite replaces them")
+    for path in files:
+        make_folder(path.parent, "--output-dir")
+    write_files(files)
 
 
 def _has_sign(file: Path, sign: str) -> bool:

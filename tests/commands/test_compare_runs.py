@@ -5,7 +5,7 @@ import json
 import compare_runs
 import numpy as np
 import pytest
-from conftest import arithmetic_probes, write_jsonl
+from conftest import arithmetic_probes, read_jsonl, write_jsonl
 from evaluated_steps import write_steps
 from scipy import stats
 
@@ -167,7 +167,7 @@ def test_one_seed_against_two_is_no_difference_though_each_question_was_asked_th
             {"seeds": ((0, 1, 2), (0, 2, 1))},
             "is of seed 1, .* of seed 2; give both conditions' folders in the same order",
         ),
-        ({"weights": "aba"}, "baseline_0 and .*baseline_2 are of the same model"),
+        ({"weights": "aba"}, "baseline_0 and .*baseline_2 are of one model"),
         ({"mul_tokens": [[1, 0]] * 2}, "3 baseline folders against 2 of mul_tokens"),
         ({"mul_tokens": [[1, 0], [1, 0], [1, 0, 1]]}, r"hold different questions \(1 without a partner\)"),
     ],
@@ -402,13 +402,16 @@ PAIR = {"a": ("baseline", [0.4, 0.4]), "b": ("mul_tokens", [0.4, 0.4])}
         (PAIR, ["--baseline-dir", "x"], "--runs and --baseline-dir or --mul-tokens-dir contradict each other"),
         ({"a": PAIR["a"]}, [], "--runs has one group, .*; give two or more"),
         ({"verdict": PAIR["a"], "b": PAIR["b"]}, [], "label 'verdict' is a key of comparison.json; choose another"),
-        ({"x" * 25: PAIR["a"], "b": PAIR["b"]}, [], "is no label, expected 1 to 24 visible characters"),
+        *(
+            ({label: PAIR["a"], "b": PAIR["b"]}, [], "is no label, expected 1 to 24 visible Latin, Greek or Cyrillic")
+            for label in ("x" * 25, "_hidden", "模型", " a", "a\u200b", "🙂 a")
+        ),
         ({"a": PAIR["a"], "b": ("mul_tokens", [0.4])}, [], "2 a folders against 1 of b"),
         (
             {"a": PAIR["a"], "b": ("mul_tokens", [0.4, 0.4], {"seeds": [1, 0]})}, [],
             "is of seed 0, .* of seed 1; give all groups' folders in the same order of seeds",
         ),
-        ({"a": PAIR["a"], "b": ("baseline", [0.4, 0.4], {"weights": "a"})}, [], "are of the same model"),
+        ({"a": PAIR["a"], "b": ("baseline", [0.4, 0.4], {"weights": "a"})}, [], "a_0 and .*b_0 are of one model"),
     ],
 )  # fmt: skip
 def test_groups_that_cannot_be_compared_are_refused(tmp_path, groups, flags, message):
@@ -459,12 +462,57 @@ def test_steps_are_compared_by_right_ones_and_by_bits_of_the_shared_text(tmp_pat
     assert words["difference"] == pytest.approx(-0.2, abs=0.05)
     assert words["verdict"] == "mul_tokens better", "fewer bits are better"
     assert steps["verdict"].startswith("no difference shown; this run could have seen a difference of")
-    assert "interval_p" in words and "permutation_p" in steps
+    assert "permutation_p" in words and "permutation_p" in steps
     text = " ".join(printed.split())
     assert "a token that replaces a fact forgets operand order, spacing and whether the result was written" in text
     assert "a fact in the prefix tells the result just as 6*9=54 does" in text
     assert result["plots"] == ["comparison_accuracy.png", "comparison_bits.png"]
     assert result["token_usage"]["steps"]["baseline"]["avg_response_tokens"] == 6
+
+
+@pytest.mark.parametrize(("questions", "verdict"), [(5, "no difference shown"), (60, "mul_tokens better")])
+def test_a_handful_of_questions_claims_no_bits(tmp_path, capsys, questions, verdict):
+    """Of five questions, 2 of 32 ways to turn them round are as far from 0: no p below 0.0625."""
+    for folder, condition, extra in (("a", "baseline", 0.5), ("b", "mul_tokens", 0.0)):
+        (tmp_path / folder).mkdir()
+        write_steps(tmp_path / folder, condition, extra_bits=extra, questions=questions)
+    result, _ = compared_groups(tmp_path, capsys, arguments(tmp_path))
+    words = result["rows"][2]
+    assert words["interval"][1] < 0, "the interval alone would claim it"
+    assert words["verdict"].partition(";")[0] == verdict
+
+
+def test_one_question_is_compared(tmp_path, capsys):
+    for folder, condition, extra in (("a", "baseline", 0.5), ("b", "mul_tokens", 0.0)):
+        (tmp_path / folder).mkdir()
+        write_steps(tmp_path / folder, condition, extra_bits=extra, questions=1)
+    result, _ = compared_groups(tmp_path, capsys, arguments(tmp_path))
+    assert result["rows"][2]["verdict"] == "no difference shown; a run like this could not have seen any"
+
+
+def test_bits_that_are_not_those_of_the_results_are_refused(tmp_path):
+    for folder, condition in (("a", "baseline"), ("b", "mul_tokens")):
+        (tmp_path / folder).mkdir()
+        write_steps(tmp_path / folder, condition)
+    path = tmp_path / "b/steps_predictions.jsonl"
+    rows = read_jsonl(path)
+    rows[3]["word_bits"] += 5
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(InputError, match=r"does not match its results \(word_bits_per_byte\)"):
+        compare_runs.main(arguments(tmp_path))
+
+
+def test_labels_may_look_like_formulas(tmp_path, capsys):
+    groups = {"$a^$": ("baseline", [0.4, 0.4]), "ωμέγα 5%": ("mul_tokens", [0.5, 0.5])}
+    compared_groups(tmp_path, capsys, labelled(tmp_path, **groups))
+    assert (tmp_path / "comparison_accuracy.png").is_file()
+
+
+def test_the_two_flags_tell_an_ablation(compared):
+    for injected in (False, True):
+        _, printed = compared([1, 0] * 40, [1, 1] * 40, trained_with=42, injected=injected)
+        assert ("An ablation: training texts of mul_tokens were left as they are" in printed) == (not injected)
+        assert "One seed each: what holds for these models need not hold for other seeds." in printed
 
 
 def test_bits_of_several_groups_are_corrected_for_being_several(tmp_path, capsys):
@@ -479,7 +527,8 @@ def test_bits_of_several_groups_are_corrected_for_being_several(tmp_path, capsys
     output = ["--output-path", str(tmp_path / "comparison.json")]
     result, printed = compared_groups(tmp_path, capsys, ["--runs", *runs, *output])
     words = [contrast["rows"][2] for contrast in result["contrasts"]]
-    assert [row["holm_p"] for row in words] == pytest.approx(statistics.holm_p([row["interval_p"] for row in words]))
+    larger = [max(row["interval_p"], row["permutation_p"]) for row in words]
+    assert [row["holm_p"] for row in words] == pytest.approx(statistics.holm_p(larger))
     assert words[0]["verdict"].startswith("no difference shown; this run could have seen a difference of 0.")
     assert words[1]["verdict"] == "one better"
     assert "words, bits per byte (60 questions): one" in printed

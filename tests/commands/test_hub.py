@@ -341,6 +341,16 @@ class TestCard:
         (told,) = [each for each in card.data.eval_results if each.metric_name == "step accuracy"]
         assert (told.metric_value, told.dataset_type) == (0.25, "other"), "not a figure of GSM8K's own leaderboard"
 
+    def test_it_tells_an_ablation(self, hub, upload, model):
+        record = json.loads((model / "domain_tokens.json").read_text())
+        for stage in record["lineage"]:
+            stage |= {"inject_mul_tokens": False} if "dataset" in stage else {}
+        (model / "domain_tokens.json").write_text(json.dumps(record))
+        upload("--model-path", model, "--repo-name", "alice/m")
+        text = hub.files("alice/m")["README.md"].decode()
+        assert "This model is an ablation of the condition **mul_tokens**: it was trained with `--no-inject" in text
+        assert "have these products as fact tokens" not in text
+
     def test_its_code_runs_as_it_stands(self, hub, upload, model):
         upload("--model-path", model, "--repo-name", "alice/m")
         (code,) = re.findall(r"```python\n(.*?)```", hub.files("alice/m")["README.md"].decode(), re.DOTALL)

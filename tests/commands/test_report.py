@@ -9,6 +9,7 @@ import pytest
 from conftest import write_jsonl
 from finished_experiment import HOSTILE, RIGHT, write_experiment
 
+from domain_tokens.comparison.report.collect import collect_experiment
 from domain_tokens.conditions import CONDITIONS, Condition
 from domain_tokens.runs.errors import InputError
 
@@ -34,6 +35,14 @@ def report_of_four(tmp_path_factory):
             write_experiment(root / f"seed_{seed}", seed, right, others=("annotated", "placebo"), with_steps=True)
         make_report.main([str(root)])
     return root / "report.html"
+
+
+def test_conditions_stand_in_the_order_of_the_experiment(tmp_path):
+    write_experiment(tmp_path, 0, RIGHT, others=("placebo",))
+    for groups in (["placebo", "baseline", "mul_tokens"], ["mul_tokens", "something"]):
+        (tmp_path / "comparison.json").write_text(json.dumps({"groups": {name: {} for name in groups}}))
+        first, *_, last = collect_experiment(tmp_path, None).conditions
+        assert (first, last) == (groups[0], "mul_tokens" if groups[0] == "placebo" else "placebo")
 
 
 def test_several_conditions_are_compared_each_with_each(report_of_four):

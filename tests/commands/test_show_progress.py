@@ -106,6 +106,12 @@ def test_a_block_without_end_and_a_missing_note_are_refused(experiment, tmp_path
 
 
 def test_it_shows_the_conditions_and_evaluations_that_are_there(tmp_path, capsys):
+    train = {"train_loss": 1.5, "eval_loss": 1.25, "train_runtime": 9, "steps": 3, "total_train_samples": 9}
+    make(tmp_path, "sft_gsm8k_baseline", sft_results_json=train)
+    show_progress.main([str(tmp_path)])
+    printed = capsys.readouterr().out
+    assert "complete: validation loss 1.2500" in printed
+    assert "stage 1" not in printed, "stage 2 began without it"
     steps = {"step_accuracy": 0.125, "correct": 5, "total": 40}
     make(tmp_path, "eval_baseline", steps_results_json=EVALUATED | {"metrics": steps})
     show_progress.main([str(tmp_path)])

@@ -54,6 +54,19 @@ def test_questions_are_distinct_and_have_their_grammar(problems):
     assert not [text for text in questions if re.search(r"\b(?:[2-9]|\d\d) (?:pack|row|day|child)\b", text)]
 
 
+def test_rows_of_others_are_replaced_only_with_overwrite(tmp_path):
+    rows = tmp_path / "test.jsonl"
+    rows.write_text('{"question": "mine", "answer": "#### 1"}\n')
+    flags = ["--output-dir", str(tmp_path), "--rounds", "1"]
+    with pytest.raises(InputError, match=r"test.jsonl holds other rows; choose another --output-dir, or --overwrite"):
+        make_word_problems.main(flags)
+    assert "mine" in rows.read_text()
+    make_word_problems.main([*flags, "--overwrite"])
+    written = rows.read_bytes()
+    make_word_problems.main(flags)  # the same rows again need no flag
+    assert rows.read_bytes() == written and b"mine" not in written
+
+
 def test_the_seed_draws_them(tmp_path):
     for seed in ("1", "1", "2"):
         make_word_problems.main(["--output-dir", str(tmp_path / seed), "--rounds", "1", "--seed", seed])

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from renderings import RENDERINGS, render
 
 from domain_tokens import extract_answer, is_correct
+from domain_tokens.answers import line_result
 
 
 @pytest.mark.parametrize(
@@ -272,3 +273,18 @@ def test_extraction_never_raises_and_agrees_with_itself(text):
     if answer is not None:
         assert extract_answer(answer) == answer
     is_correct(text, "1")
+
+
+@pytest.mark.parametrize(
+    ("line", "number"),
+    [
+        ("He runs 9*60=<<9*60=540>>540 meters, 3 times", "540"),
+        ("The chance is 5/0 of it", None),
+        ("It is 2<<5/0=5/0>>5/0", None),
+        ("7" * 301, None),
+        ("so 3/4 are left", "3/4"),
+        ("nothing", None),
+    ],
+)
+def test_a_line_comes_to_a_number_that_has_a_value(line, number):
+    assert line_result(line) == number

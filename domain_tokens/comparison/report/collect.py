@@ -10,7 +10,9 @@ from domain_tokens.comparison.compare import Contrast, compare_groups
 from domain_tokens.comparison.reading import Evaluation, Runs, read_runs
 from domain_tokens.conditions import CONDITIONS
 from domain_tokens.runs.errors import InputError
+from domain_tokens.runs.files import read_json
 from domain_tokens.runs.names import (
+    COMPARISON,
     SFT_STAGES,
     STEPS_EVAL,
     eval_folder,
@@ -67,7 +69,7 @@ def collect_experiment(root: Path, seeds: Sequence[int] | None) -> Experiment:
     if seeds is None and not is_experiment(root):
         seeds = seeds_below(root)
     roots = [seed_folder(root, seed) for seed in seeds] if seeds else [root]
-    present = [each for each in CONDITIONS if any(eval_folder(own, each).is_dir() for own in roots)]
+    present = [each for each in _in_order(root) if any(eval_folder(own, each).is_dir() for own in roots)]
     if len(present) == 1:
         raise InputError(f"{root} holds evaluations of {present[0]} only; a report needs two conditions to compare")
     conditions = present or list(CONDITIONS)
@@ -81,3 +83,10 @@ def collect_experiment(root: Path, seeds: Sequence[int] | None) -> Experiment:
     ]
     contrasts = compare_groups(runs, list(itertools.combinations(conditions, 2)))
     return Experiment(root, runs, contrasts, trainings)
+
+
+def _in_order(root: Path) -> list[str]:
+    """Return all conditions, first those that the experiment's own comparison has as groups, in its order."""
+    path = root / COMPARISON
+    compared = read_json(path).get("groups", {}) if path.is_file() else {}
+    return list(dict.fromkeys([*(name for name in compared if name in CONDITIONS), *CONDITIONS]))
