@@ -20,7 +20,7 @@ from domain_tokens.runs.trainer_fields import OWNED_TRAINER_FIELDS, trainer_type
 # What pydantic's errors of type find missing; an error of range says the field's description.
 _EXPECTED = {
     "int_type": "int", "float_type": "float", "string_type": "str", "string_unicode": "str", "bool_type": "bool",
-    "list_type": "a list of texts", "dict_type": "a block of names", "model_type": "a block of keys",
+    "dict_type": "a block of names", "model_type": "a block of keys",
     "finite_number": "a finite number",
 }  # fmt: skip
 

@@ -141,7 +141,7 @@ class StageConfig(Recipe):
 
     config: UserPath
     dataset: UserPath | None = None  # in place of the config's own
-    overrides: list[str] = []
+    overrides: list[str] = Field([], description="a list of texts")
 
 
 StartModels = create_model("StartModels", __base__=Recipe, **dict.fromkeys(CONDITIONS, (UserPath | None, None)))
@@ -169,7 +169,7 @@ class ExperimentConfig(Recipe):
 
     output_root: UserPath
     # Two or more, in the order of tables, the reference first; null: those that have a start model.
-    conditions: list[Literal[*CONDITIONS]] | None = Field(None, min_length=1, description="names, or null")
+    conditions: list[Literal[*CONDITIONS]] | None = Field(None, min_length=1, description="a list of names, or null")
     seeds: list[Seed] | None = Field(None, min_length=1, description="a list of seeds, or null")  # --seeds in its place
     base: BaseConfig
     toy_data: ToyData = ToyData()  # with base.source: toy

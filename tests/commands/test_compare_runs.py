@@ -503,7 +503,7 @@ def test_bits_that_are_not_those_of_the_results_are_refused(tmp_path):
 
 
 def test_labels_may_look_like_formulas(tmp_path, capsys):
-    groups = {"$a^$": ("baseline", [0.4, 0.4]), "ωμέγα 5%": ("mul_tokens", [0.5, 0.5])}
+    groups = {"a$^$": ("baseline", [0.4, 0.4]), "ωμέγα 5%": ("mul_tokens", [0.5, 0.5])}
     compared_groups(tmp_path, capsys, labelled(tmp_path, **groups))
     assert (tmp_path / "comparison_accuracy.png").is_file()
 

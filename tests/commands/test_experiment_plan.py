@@ -91,7 +91,7 @@ def test_the_sizes_of_the_toy_world_are_passed_on(capsys):
         ({"conditions": ["baseline", "placebo"]}, "base.models has no start model of placebo, which conditions names"),
         ({"conditions": ["other"]}, "conditions.0 is 'other', expected baseline or mul_tokens"),
         ({"conditions": ["baseline"]}, "conditions are baseline; give two or more, each once"),
-        ({"conditions": ["baseline", "placebo", "baseline"]}, "give two or more, each once"),
+        ({"conditions": ["baseline", "mul_tokens", "baseline"]}, "give two or more, each once"),
         ({"seeds": [1, 1]}, "1 1 name one twice"),
         ({"seeds": [0, -1]}, "seeds.1 is -1, expected a list of seeds, or null"),
         ({"seeds": 3}, "seeds is 3, expected a list of seeds, or null"),

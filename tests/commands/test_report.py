@@ -38,7 +38,7 @@ def report_of_four(tmp_path_factory):
 
 
 def test_conditions_stand_in_the_order_of_the_experiment(tmp_path):
-    write_experiment(tmp_path, 0, RIGHT, others=("placebo",))
+    write_experiment(tmp_path, 0, [(a, b, b) for a, b in RIGHT], others=("placebo",))
     for groups in (["placebo", "baseline", "mul_tokens"], ["mul_tokens", "something"]):
         (tmp_path / "comparison.json").write_text(json.dumps({"groups": {name: {} for name in groups}}))
         first, *_, last = collect_experiment(tmp_path, None).conditions
