@@ -61,7 +61,7 @@ def settled_length(text: str) -> int:
 
 
 def placebo_token(vocabulary: Iterable[str]) -> str | None:
-    """Return the vocabulary's token for the placebo condition, None for a vocabulary of before that condition."""
+    """Return the vocabulary's token for the placebo condition, None for a vocabulary made before there was one."""
     return next((token for token in PLACEBO_TOKENS if token in vocabulary), None)
 
 

@@ -1,7 +1,7 @@
 """A world small enough for a laptop CPU: generated chats and word problems, a tokenizer and a model of about 1M.
 
-Everything is drawn from a seed and nothing is stored. Word problems differ in names, things and numbers, so the
-training rows hold almost none of the test rows' solutions: a model has to learn the table and the form.
+Everything is drawn from a seed and nothing is stored. No question is both trained on and asked, but
+products are: a model has to learn the table and the form.
 """
 
 import random
@@ -74,9 +74,9 @@ def word_problems(
 ) -> Iterator[dict]:
     """Distinct problems in the schema of GSM8K, none with a question in `exclude`.
 
-    two_digit: the share of problems that multiply a two-digit number by a digit: half of them one of TWO_DIGIT, half a
-    product of the table, as their second step. Those products are not facts. A model learns them one by one, so that
-    seeds end closer together than where it learns to carry, all at once or not at all.
+    two_digit: the share of problems with a factor from outside the table: half of them have one of TWO_DIGIT, half
+    multiply a product of the table in a second step. Few of these products are facts. A model learns them one by one,
+    so that seeds end closer together than where it learns to carry, all at once or not at all.
     drills: the share of bare products and sums among them, which do repeat. A stage that never asks for the table
     makes a model this small forget it, and both conditions would look alike for that reason alone.
     """

@@ -33,8 +33,8 @@ from domain_tokens.runs.files import user_path
 from domain_tokens.runs.terminal import aligned, say
 
 WIDTH = 100  # of the lines between tables
-# The flags of the two conditions, which runs of the whole experiment are compared with.
 ONE_SEED = " One seed each: what holds for these models need not hold for other seeds."
+# The flags of the two conditions, which runs of the whole experiment are compared with.
 CONDITION_FLAGS = {"baseline": "--baseline-dir", "mul_tokens": "--mul-tokens-dir"}
 
 
@@ -209,7 +209,7 @@ def _comparison_table(rows: list[dict], reference: str, other: str, data: str) -
     cells = [tuple(row[name] for name in columns) for row in measure_table(rows, reference, other)]
     notes = (
         f"Differences in percentage points, {other} minus {reference}, paired by question; p: McNemar's exact test\n"
-        "(*: Holm's correction for three categories); detectable: what these questions show in 4 of 5 runs."
+        "(*: Holm's correction for several categories); detectable: what these questions show in 4 of 5 runs."
     )
     if (seeds := len(rows[0][reference]["by_seed"])) > 1:
         notes += f"\nAccuracies are means ± standard deviations over {seeds} seeds; the interval covers seeds too."
@@ -224,7 +224,7 @@ def _step_notes(rows: list[dict]) -> tuple[str, ...]:
 
 
 def _usage_table(usage: dict, data: str) -> str:
-    cells = [(f"replies{data}", "condition", "tokens each", "facts each", "facts in all", "ended by end-of-text")]
+    cells = [(f"replies{data}", "group", "tokens each", "facts each", "facts in all", "ended by end-of-text")]
     for name, groups in usage.items():
         for label, figures in groups.items():
             tokens, facts = f"{figures['avg_response_tokens']:.1f}", f"{figures['mul_tokens_per_response']:.2f}"

@@ -1,7 +1,7 @@
 """Run the whole experiment: every condition through both stages, the evaluations, the comparison and the report.
 
 Without arguments the toy quickstart, which learns in minutes on two CPU cores, into outputs/toy/. Finished steps are
-left as they are and interrupted ones continued, so the same command can be given again at any time.
+left as they are and interrupted ones continued, so the same command can be run again at any time.
 
 Example:
   uv run python scripts/run_experiment.py
@@ -77,7 +77,7 @@ def main(argv: list[str] | None = None) -> None:
             continue
         step_started = time.perf_counter()
         if code := _run_script(step.command):
-            sys.stderr.write(f"error: step {number} ({step.name}) failed; mend it and give the same command again\n")
+            sys.stderr.write(f"error: step {number} ({step.name}) failed; fix it and run the same command again\n")
             sys.exit(code)
         say(f"[{number}/{len(steps)}] done in {time.perf_counter() - step_started:.0f} s")
     if not args.dry_run:

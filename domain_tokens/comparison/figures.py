@@ -115,7 +115,7 @@ def loss_figure(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
 
     In one panel, losses per token would be read against each other, though the groups' tokens differ.
 
-    curves: of each group's runs, see results.
+    curves: of each group's runs, as `loss_curves` in their results.
     """
     figure = Figure(figsize=(5, 0.6 + 1.6 * len(curves)))
     panels = figure.subplots(len(curves), sharex=True, squeeze=False)[:, 0]
@@ -140,7 +140,7 @@ def validation_bits_figure(curves: Mapping[str, Sequence[Mapping[str, Any]]]) ->
 
     The text is the same for all groups, so these curves may be read against each other.
 
-    curves: of each group's runs, see results.
+    curves: of each group's runs, as `loss_curves` in their results.
     """
     figure = Figure(figsize=(5, 4.4))
     panels = figure.subplots(2, sharex=True)

@@ -97,7 +97,7 @@ def contrast_name(contrast: Mapping[str, Any]) -> str:
 def differences_in_words(differs_in: Sequence[str], seeds: int) -> str:
     """Return a clause for tables and reports, with a caution where a difference has several possible causes.
 
-    seeds: of each group. Of several seeds, the interval accounts for their being others.
+    seeds: of each group. With several seeds, the interval already covers that seeds differ.
     """
     if not differs_in:
         return "differs in nothing that the results say"

@@ -7,6 +7,7 @@ from typing import Any
 from domain_tokens.comparison.reading import Evaluation, Runs
 from domain_tokens.conditions import CONDITIONS
 from domain_tokens.runs.errors import InputError, short_repr
+from domain_tokens.runs.provenance import was_injected
 
 LONGEST_LABEL = 24
 # A group's label is a key of comparison.json's rows, beside these.
@@ -21,7 +22,9 @@ class Group:
     """One side of a comparison: the same training with one seed or several."""
 
     condition: str
-    injected: bool | None  # whether training texts had facts in the condition's way; None: the results do not say
+    injected: (
+        bool | None
+    )  # whether the last stage's texts had facts in the condition's way; None: the results do not say
     init: str | None  # how new embedding rows began; None: the results do not say
     seeds: list[int | None]
 
@@ -94,5 +97,4 @@ def differences(one: Group, other: Group) -> list[str]:
 
 def _kind(evaluation: Evaluation) -> tuple[str, bool | None, str | None]:
     lineage: list[dict[str, Any]] = evaluation.results.get("lineage") or []
-    said = [stage["inject_mul_tokens"] for stage in lineage if "inject_mul_tokens" in stage]
-    return evaluation.results["condition"], any(said) if said else None, lineage[0].get("init") if lineage else None
+    return evaluation.results["condition"], was_injected(lineage), lineage[0].get("init") if lineage else None

@@ -79,7 +79,7 @@ def is_generated(lineage: Sequence[Mapping[str, Any]] | None) -> bool:
 
 
 def _read(folder: Path, name: str, condition: str | None) -> Evaluation:
-    """condition: that the folder must be of; None for any."""
+    """Return one evaluation. InputError for a folder of another condition than `condition` (None: any will do)."""
     results_schema, prediction_schema = evaluation_schemas(name)
     results = read_results(folder / results_file(name), results_schema)
     if condition not in (None, results["condition"]):

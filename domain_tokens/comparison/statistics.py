@@ -201,7 +201,7 @@ def _mcnemar_power(delta: float, pairs: int, discordant: float) -> float:
 
 
 def _smallest(power: Callable[[float], float], most: float = 1.0) -> float | None:
-    """Return the smallest difference that is found with 80% power. most: that there can be."""
+    """Return the smallest difference that is found with 80% power. most: the largest that can be."""
     if power(most) < POWER:
         return None
     return float(optimize.brentq(lambda delta: power(delta) - POWER, 1e-9, most, xtol=1e-5))

@@ -1,8 +1,8 @@
 """The shared text: what every condition writes alike in assistant turns, so that its cost in bits can be compared.
 
 That is all outside the facts, but only in whole tokens: GPT-2's ` 6` holds a fact's digit and a space. A character
-whose token holds anything else in any condition's rendering is left out, and so on until nothing changes. What remains
-is the same characters for all conditions, whichever of them a model was trained in. End-of-text is not part of it.
+whose token also covers other text in any condition's rendering is left out, and so on until nothing changes. What
+remains is the same characters for all conditions, whichever of them a model was trained in. End-of-text is not part.
 
 Its digits, with whatever shares a token with a digit in any rendering, are numbers. The rest are words.
 """
@@ -147,7 +147,7 @@ def _shared(plain: list[tuple[str, bool, bool]], renderings: list[_Rendering], m
 
 
 def _leave_out_straddled(inside: np.ndarray, renderings: list[_Rendering]) -> None:
-    """Take from the characters inside, bool by place, those of tokens that are partly outside, until there are none."""
+    """Clear `inside`, a bool for each character, under every token that is only partly inside, until there is none."""
     is_changed = True
     while is_changed:
         is_changed = False

@@ -76,7 +76,7 @@ def check_rows(rows: Rows, convert: Callable[[Row], Any]) -> tuple[array, Unusab
     if len(reasons) == len(rows) or len(reasons) > UNUSABLE_LIMIT * len(rows):
         raise InputError(
             f"{rows.origin}: {len(reasons)} of {len(rows)} rows cannot be used (at most {UNUSABLE_LIMIT:.0%} may be): "
-            f"{unusable_text(unusable)}; mend or leave out such rows"
+            f"{unusable_text(unusable)}; fix or leave out such rows"
         )
     return array("q", (i for i in range(len(rows)) if i not in reasons)), unusable
 

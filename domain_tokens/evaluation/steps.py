@@ -28,6 +28,7 @@ from domain_tokens.models.vocabulary import check_placebo
 from domain_tokens.prompt import prompt_text, question_conversation
 from domain_tokens.runs.errors import InputError
 from domain_tokens.runs.names import STEPS_EVAL
+from domain_tokens.runs.provenance import was_injected
 
 _MEASURED = [f"{kind}_{unit}" for kind in KINDS.values() for unit in ("bits", "bytes")]
 
@@ -53,12 +54,13 @@ class Solution:
 
 
 class Steps(Task):
-    """find_rows: from a tokenizer to the usable rows of GSM8K by their ids."""
+    """The lines of GSM8K's solutions, each asked after the true lines before it."""
 
     unit = "step"
     one_line = True
 
     def __init__(self, find_rows: Callable[[Any], dict[str, dict[str, str]]], tell: Callable[[str], None]):
+        """find_rows: returns the usable rows of GSM8K by their ids, given a tokenizer."""
         self.name, self.find_rows, self.tell = STEPS_EVAL, find_rows, tell
 
     def questions(self, checkpoint: OpenModel) -> list[Question]:
@@ -125,8 +127,7 @@ class Steps(Task):
 def rendering(checkpoint: OpenModel) -> Condition:
     """Return how a model's training text was written: by its condition, or as its ablation."""
     condition = CONDITIONS[checkpoint.condition]
-    trained = [stage["inject_mul_tokens"] for stage in checkpoint.lineage if "inject_mul_tokens" in stage]
-    return condition if not trained or trained[-1] else condition.without_injection()
+    return condition.without_injection() if was_injected(checkpoint.lineage) is False else condition
 
 
 def find_steps(question_id: str, row: dict[str, str], shared: SharedText, end_of_text: str) -> Solution:

@@ -21,7 +21,7 @@ class Task:
     one_line = False  # whether a reply is a single line
 
     def __init__(self, name: str, find_questions: Callable[[Any], list[Question]]):
-        """find_questions: from the model's tokenizer to what can be asked with it."""
+        """find_questions: returns what can be asked, given the model's tokenizer."""
         self.name, self.find_questions = name, find_questions
 
     def questions(self, checkpoint: OpenModel) -> list[Question]:

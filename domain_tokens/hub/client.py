@@ -25,7 +25,7 @@ from huggingface_hub.utils._http import hf_request_event_hook
 from domain_tokens.runs.errors import InputError, RunError
 from domain_tokens.runs.terminal import shown_text
 
-_AGAIN = "give the same command again"
+_AGAIN = "run the same command again"
 LOG_IN = "log in with `uv run hf auth login` or set HF_TOKEN"
 _WAITS = (1, 5)  # seconds before the second and third try
 _SILENCE_LIMIT = 60  # seconds without a byte before a connection counts as lost; the client would wait for ever

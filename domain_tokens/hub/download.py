@@ -120,7 +120,7 @@ def _download(remote: Remote, file: RepoFile, folder: Path) -> None:
     if not is_same(part, file):
         part.unlink()
         raise RunError(
-            f"{remote.repo_id}: {file.path} came damaged (its checksum is wrong); give the same command again"
+            f"{remote.repo_id}: {file.path} came damaged (its checksum is wrong); run the same command again"
         )
     part.replace(target)
 

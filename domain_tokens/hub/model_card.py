@@ -28,6 +28,7 @@ from domain_tokens.runs.names import (
     STEPS_EVAL,
     results_file,
 )  # fmt: skip
+from domain_tokens.runs.provenance import was_injected
 from domain_tokens.runs.results_schema import TrainingResults, evaluation_schemas, read_results
 
 _GSM8K = "openai/gsm8k"
@@ -75,8 +76,8 @@ def _values(opened: OpenModel, folder: Path, repo_id: str) -> dict[str, Any]:
         "opened": opened,
         "model": opened.model,
         "condition": condition,
-        "stages": (stages := [stage for stage in opened.lineage if "dataset" in stage]),
-        "is_ablation": condition.injects and bool(stages) and not any(map(_injected, stages)),
+        "stages": [stage for stage in opened.lineage if "dataset" in stage],
+        "is_ablation": condition.injects and was_injected(opened.lineage) is False,
         "is_generated": opened.lineage[0].get("source") == "toy",
         "question": _QUESTION,
         "prompt": json.dumps(prompt_text(question_conversation(_QUESTION), opened.tokenizer.eos_token)),
@@ -167,10 +168,6 @@ def _dataset(name: str, evaluation: Mapping) -> dict[str, str | None]:
         return {"dataset_type": "other", "dataset_name": title if limit is None else f"{title}, the first {limit}"}
     fields = {"dataset_config": config.get("subset"), "dataset_split": "test"}
     return {"dataset_type": _GSM8K, "dataset_name": title, **fields}
-
-
-def _injected(stage: Mapping) -> bool:
-    return stage.get("inject_mul_tokens", True)
 
 
 def _commit(stage: Mapping) -> str | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any
 
-_NO_ROOM, _NO_RIGHT = "make room, then give the same command again", "check who may read and write there"
+_NO_ROOM, _NO_RIGHT = "make room, then run the same command again", "check who may read and write there"
 _REMEDIES = {
     errno.ENOSPC: _NO_ROOM,
     errno.EDQUOT: _NO_ROOM,
@@ -24,7 +24,7 @@ class InputError(Exception):
 
 
 class RunError(Exception):
-    """Something failed while running (exit code 1); the same command can be given again."""
+    """Something failed while running (exit code 1); the same command can be run again."""
 
 
 def explained(error: OSError) -> str:
@@ -32,7 +32,7 @@ def explained(error: OSError) -> str:
     if error.errno is None:
         return str(error)
     where = f"{error.filename}: " if error.filename is not None else ""
-    return f"{where}{error.strerror}; {_REMEDIES.get(error.errno, 'mend that, then give the same command again')}"
+    return f"{where}{error.strerror}; {_REMEDIES.get(error.errno, 'fix that, then run the same command again')}"
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

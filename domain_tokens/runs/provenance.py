@@ -1,11 +1,12 @@
-"""Where numbers come from: the commit, the versions, the device."""
+"""Where numbers come from: the commit, the versions, the device, and how the model was trained."""
 
 import platform
 import subprocess
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 
-from domain_tokens.runs.results_schema import Environment
+from domain_tokens.runs.results_schema import Environment, Stage
 
 _LIBRARIES = ("torch", "transformers", "datasets", "accelerate", "tokenizers", "numpy")
 
@@ -32,3 +33,8 @@ def _commit() -> tuple[str | None, bool | None]:
     except (OSError, subprocess.CalledProcessError):
         return None, None  # not a checkout: say so rather than invent a commit
     return head, bool(state)
+
+
+def was_injected(lineage: Iterable[Stage]) -> bool | None:
+    """Return whether a model's last training wrote facts in its condition's way; None if its history does not say."""
+    return next((stage["inject_mul_tokens"] for stage in reversed([*lineage]) if "inject_mul_tokens" in stage), None)

@@ -62,7 +62,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         values = parse_yaml(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"config {path} is not readable YAML: {error}; mend it") from None
+        raise InputError(f"config {path} is not readable YAML: {error}; fix it") from None
     if not isinstance(values, dict):
         found = "empty" if values is None else f"a {type(values).__name__}"
         raise InputError(f"config {path} is {found}, expected a mapping of keys to values")

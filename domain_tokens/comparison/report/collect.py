@@ -38,7 +38,7 @@ class Training:
 class Experiment:
     root: Path
     runs: dict[str, Runs]  # the evaluations, by name
-    contrasts: list[Contrast]  # of the first condition with each of the others
+    contrasts: list[Contrast]  # of each condition with each other
     trainings: list[Training]  # by seed, condition and stage
 
     @property
