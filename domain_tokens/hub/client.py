@@ -186,7 +186,7 @@ def _concerns_all_repositories(error: BaseException) -> bool:
 
 
 def _explained(error: BaseException) -> str:
-    """One sentence: what happened, and what mends it."""
+    """One sentence: what happened, and what to do."""
     chain = _chain(error)
     for link in chain:
         if isinstance(link, HfHubHTTPError):

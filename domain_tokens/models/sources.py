@@ -103,7 +103,7 @@ def _check_gguf_vocabulary(path: Path, rows: int, tokenizer, tokenizer_source: s
 
 
 def _reading(source: str) -> AbstractContextManager[None]:
-    """Turn errors into one line: a broken local file is the user's to mend (InputError), a failing Hub is not."""
+    """Turn errors into one line: a broken local file is the user's to fix (InputError), a failing Hub is not."""
     if Path(source).expanduser().exists():
         return reading(f"source {source}")
     if not isinstance(try_to_load_from_cache(source, "config.json"), str):
