@@ -13,7 +13,7 @@ from domain_tokens.evaluation.greedy import decode_greedy
 from domain_tokens.evaluation.replies import cut_to_reply
 from domain_tokens.models.folder import OpenModel
 from domain_tokens.prompt import ASSISTANT_LABEL
-from domain_tokens.runs.errors import InputError, short_repr
+from domain_tokens.runs.errors import InputError, nearest, short_repr
 from domain_tokens.runs.terminal import shown_text
 from domain_tokens.training.callbacks import NumbersCallback
 from domain_tokens.training.packing import stock_model
@@ -67,7 +67,8 @@ class ServiceCallback(TrainerCallback):
         """name: as in `trainer.report_to`. Raises InputError for an unknown service or one that is not installed."""
         if name not in INTEGRATION_TO_CALLBACK:
             known = {*INTEGRATION_TO_CALLBACK, "none"}
-            raise InputError(f"trainer.report_to is {name}, which is none of {', '.join(sorted(known))}")
+            remedy = nearest(name, known) or f"; known are {', '.join(sorted(known))}"
+            raise InputError(f"trainer.report_to is {name}, which is no service{remedy}")
         try:
             self.service = INTEGRATION_TO_CALLBACK[name]()
         except (RuntimeError, ImportError) as error:

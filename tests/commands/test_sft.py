@@ -529,6 +529,7 @@ def test_another_models_folder_is_not_written_to(toy_base, toy_data, tmp_path):
         (["num_train_epochs=0", "max_steps=-1"], "num_train_epochs is 0"),
         (["lr_scheduler_kwargs={a: 1}"], "trainer: "),
         (["report_to=wandb"], "trainer.report_to is wandb, which is not installed; uv pip install wandb"),
+        (["report_to=all"], "trainer.report_to is all, which is no service; known are .*, tensorboard, .*wandb"),
         (["report_to=[none, wandbb]"], "trainer.report_to is wandbb, which is no service .did you mean wandb"),
         (["report_to=5"], "trainer.report_to is 5, expected a service's name or a list of names"),
         (["eval_samples=-1"], "eval_samples is -1, expected 0 to 64 prompts"),
