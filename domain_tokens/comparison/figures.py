@@ -177,7 +177,8 @@ def reply_length_figure(tokens: Mapping[str, Sequence[int]]) -> Figure:
 
 def figure_as_png(figure: Figure) -> bytes:
     image = io.BytesIO()
-    figure.savefig(image, dpi=150, format="png", metadata={"Title": _PNG_TITLE})
+    # Constrained layout does not see a tick label that reaches beyond the axis.
+    figure.savefig(image, dpi=150, format="png", bbox_inches="tight", metadata={"Title": _PNG_TITLE})
     return image.getvalue()
 
 

@@ -56,7 +56,8 @@ def _bits(name: str, groups: Runs, key: str, sizes: np.ndarray, seed: int) -> di
     sums = {label: _by_question(group, key) for label, group in groups.items()}
     row = _row(name, sums, sizes, seed)
     for label in sums:
-        row[label] = {"bits_per_byte": row[label].pop("ratio"), **row[label]}
+        low, high = row[label]["interval"]
+        row[label] = {"bits_per_byte": row[label].pop("ratio"), **row[label], "interval": [max(0.0, low), high]}
     a, b = sums.values()
     return row | {
         "unit": BITS,

@@ -530,6 +530,8 @@ def test_bits_of_several_groups_are_corrected_for_being_several(tmp_path, capsys
     larger = [max(row["interval_p"], row["permutation_p"]) for row in words]
     assert [row["holm_p"] for row in words] == pytest.approx(statistics.holm_p(larger))
     assert words[0]["verdict"].startswith("no difference shown; this run could have seen a difference of 0.")
+    groups = [contrast["rows"][1][label] for contrast in result["contrasts"] for label in ("one", contrast["other"])]
+    assert all(0 <= low < high for low, high in (group["interval"] for group in groups)), "no bits below 0"
     assert words[1]["verdict"] == "one better"
     assert "words, bits per byte (60 questions): one" in printed
     assert max(map(len, printed.partition("wrote")[0].split("\n"))) <= 100
