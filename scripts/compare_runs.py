@@ -67,7 +67,7 @@ def main(argv: list[str] | None = None) -> None:
     from domain_tokens.comparison import figures
     from domain_tokens.comparison.compare import compare_groups, headline, measures, mul_tables, token_usage
     from domain_tokens.comparison.groups import describe_groups
-    from domain_tokens.comparison.reading import data_label, read_runs
+    from domain_tokens.comparison.reading import data_label, of_one_model, read_runs
     from domain_tokens.runs.files import json_text, shown_path, write_files
     from domain_tokens.runs.folders import output_file
     from domain_tokens.runs.names import PROBES_EVAL, STEPS_EVAL
@@ -117,6 +117,8 @@ def main(argv: list[str] | None = None) -> None:
         say(f"{_group_table(described)}\n\n{_contrast_table(contrasts, data)}")
     else:
         say(_comparison_table(contrasts[0]["rows"], *folders, data))
+        if of_one_model(next(iter(runs.values()))):
+            say(f"\n{' and '.join(folders)} are of one and the same model, by its weights.")
         for label in (label for label, group in described.items() if group.is_ablation()):
             say(f"\nAn ablation: training texts of {label} were left as they are (--no-inject-mul-tokens).")
         say(f"\n{headline(contrasts[0]['rows'][0], *folders, data)}")

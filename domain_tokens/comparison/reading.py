@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, combinations
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,8 @@ def read_runs(folders: Mapping[str, Sequence[Path]], labels_are_conditions: bool
     """Return by name the evaluations that all folders hold. InputError if they must not be compared.
 
     folders: by label, one for every seed. labels_are_conditions: each folder must be of the condition that its label
-    names, and groups must have the same seeds. Otherwise labels are free, and groups may have other seeds.
+    names, and groups must have the same seeds. Otherwise labels are free, groups may have other seeds, and one model
+    must not be in two groups.
     """
     (first, of_first), *others = folders.items()
     for label, of_label in others:
@@ -58,7 +59,7 @@ def read_runs(folders: Mapping[str, Sequence[Path]], labels_are_conditions: bool
             for label, group in folders.items()
         }
         _check_alike(name, runs[name])
-        _check_models(name, runs[name])
+        _check_models(name, runs[name], across=not labels_are_conditions)
         _check_seeds(name, list(runs[name].values()), same=labels_are_conditions)
     if not runs:
         raise InputError(
@@ -143,17 +144,24 @@ def _differing_bytes(one: Evaluation, other: Evaluation) -> str | None:
     return None
 
 
-def _check_models(name: str, groups: Runs) -> None:
-    """Refuse a model that counts twice: in one group it looks like certainty, in two there is nothing to compare."""
-    seen: dict[str, Path] = {}
-    for evaluation in chain(*groups.values()):
-        model = str(evaluation.results.get("weights") or evaluation.folder.resolve())
-        if model in seen:
-            raise InputError(
-                f"{name}: {seen[model]} and {evaluation.folder} are of one model, by its weights; give folders of "
-                "different models, one for each seed"
-            )
-        seen[model] = evaluation.folder
+def _check_models(name: str, groups: Runs, across: bool) -> None:
+    """Refuse a model that counts twice in one group, which would look like certainty. across: in two groups as well."""
+    for group in [list(chain(*groups.values()))] if across else groups.values():
+        seen: dict[str, Path] = {}
+        for evaluation in group:
+            model = str(evaluation.results.get("weights") or evaluation.folder.resolve())
+            if model in seen:
+                raise InputError(
+                    f"{name}: {seen[model]} and {evaluation.folder} are of one model, by its weights; give folders of "
+                    "different models, one for each seed"
+                )
+            seen[model] = evaluation.folder
+
+
+def of_one_model(groups: Runs) -> bool:
+    """Return whether two of the groups hold a model in common, by its weights."""
+    weights = [{each.results.get("weights") for each in group} - {None} for group in groups.values()]
+    return any(one & other for one, other in combinations(weights, 2))
 
 
 def _check_seeds(name: str, groups: list[list[Evaluation]], same: bool) -> None:

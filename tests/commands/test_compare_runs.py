@@ -508,6 +508,14 @@ def test_labels_may_look_like_formulas(tmp_path, capsys):
     assert (tmp_path / "comparison_accuracy.png").is_file()
 
 
+def test_the_two_flags_tell_one_model_on_both_sides(tmp_path, capsys):
+    for folder, condition in (("a", "baseline"), ("b", "mul_tokens")):
+        write_evaluation(tmp_path / folder, "gsm8k", condition, [1, 0] * 20, weights="same")
+    result, printed = compared_groups(tmp_path, capsys, arguments(tmp_path))
+    assert "baseline and mul_tokens are of one and the same model, by its weights." in printed
+    assert (result["rows"][0]["difference"], result["rows"][0]["interval"]) == (0, [0, 0])
+
+
 def test_the_two_flags_tell_an_ablation(compared):
     for injected in (False, True):
         _, printed = compared([1, 0] * 40, [1, 1] * 40, trained_with=42, injected=injected)
