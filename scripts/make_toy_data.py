@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> None:
     asked = frozenset(row["question"] for row in test)
     train = toy.word_problems(args.problems, args.seed, exclude=asked, drills=DRILLS, two_digit=args.two_digit)
     files = {"tulu/train.jsonl": toy.chats(args.chats, args.seed), "gsm8k/train.jsonl": train, "gsm8k/test.jsonl": test}
-    write_data({output / name: jsonl_text(rows).encode() for name, rows in files.items()}, args.overwrite)
+    write_data(output, {name: jsonl_text(rows).encode() for name, rows in files.items()}, args.overwrite)
     for name in files:
         say(f"wrote {output / name}")
 

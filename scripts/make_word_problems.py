@@ -67,10 +67,10 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    output = Path(args.output_dir) / "test.jsonl"
+    output = Path(args.output_dir)
     problems = list(word_problems(args.rounds, args.two_digit, args.seed))
-    write_data({output: jsonl_text(problems).encode()}, args.overwrite)
-    say(f"wrote {output}: {len(problems)} problems")
+    write_data(output, {"test.jsonl": jsonl_text(problems).encode()}, args.overwrite)
+    say(f"wrote {output / 'test.jsonl'}: {len(problems)} problems")
 
 
 def word_problems(rounds: int, two_digit: int, seed: int) -> Iterator[dict[str, str]]:

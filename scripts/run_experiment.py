@@ -63,8 +63,9 @@ def main(argv: list[str] | None = None) -> None:
     experiment = load_config(args.config, ExperimentConfig, args.overrides).config
     seeds = args.seeds or (experiment.seeds if args.seed is None else None)
     if seeds and len(set(seeds)) < len(seeds):
-        raise InputError(f"seeds {' '.join(map(str, seeds))} name one twice; each seed counts once")
-    check_stages(experiment)
+        named = "--seeds" if args.seeds else "seeds:"
+        raise InputError(f"{named} {' '.join(map(str, seeds))} names one twice; each seed counts once")
+    check_stages(experiment, skip_missing=args.dry_run)
     steps = plan(experiment, args.seed, seeds)
     say(f"{args.config}: {len(steps)} steps, into {experiment.output_root}/")
     if not args.dry_run:
@@ -96,14 +97,17 @@ def check_start_models(experiment) -> None:
             )
 
 
-def check_stages(experiment) -> None:
-    """Refuse a wrong key or value of any stage's config before the first one runs."""
+def check_stages(experiment, skip_missing: bool) -> None:
+    """Refuse a wrong key or value of any stage's config before the first one runs.
+
+    skip_missing: files that are not here are left out.
+    """
     from domain_tokens.runs.config import load_config
     from domain_tokens.runs.config_schema import Gsm8kEvalConfig, ProbesEvalConfig, SftConfig
 
     kinds = dict.fromkeys(SFT_STAGES, SftConfig) | dict.fromkeys(EVALUATION_SCRIPTS, Gsm8kEvalConfig)
     for stage, kind in (kinds | {"eval_probes": ProbesEvalConfig}).items():
-        if (given := getattr(experiment, stage)) is None:
+        if (given := getattr(experiment, stage)) is None or (skip_missing and not Path(given.config).is_file()):
             continue
         try:
             load_config(given.config, kind, given.overrides)

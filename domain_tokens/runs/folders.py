@@ -169,8 +169,10 @@ def output_file(path: str, sign: str, overwrite: bool) -> Path:
     return file
 
 
-def write_data(files: Mapping[Path, bytes], overwrite: bool) -> None:
-    """Write data files of --output-dir, their folders made. InputError for a file with other rows."""
+def write_data(folder: Path, rows_of: Mapping[str, bytes], overwrite: bool) -> None:
+    """Write data files below --output-dir, their folders made. InputError for a file with other rows."""
+    make_folder(folder, "--output-dir")
+    files = {folder / name: rows for name, rows in rows_of.items()}
     for path, rows in files.items():
         if path.exists() and not overwrite and path.read_bytes() != rows:
             raise InputError(f"{path} holds other rows; choose another --output-dir, or --overwrite replaces them")
