@@ -1,6 +1,6 @@
 """A world small enough for a laptop CPU: generated chats and word problems, a tokenizer and a model of about 1M.
 
-Everything is drawn from a seed and nothing is stored. No question is both trained on and asked, but
+Everything is drawn from a seed and nothing is stored. No test question is trained on, but its
 products are: a model has to learn the table and the form.
 """
 

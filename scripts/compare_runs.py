@@ -33,7 +33,6 @@ from domain_tokens.runs.files import user_path
 from domain_tokens.runs.terminal import aligned, say
 
 WIDTH = 100  # of the lines between tables
-ONE_SEED = " One seed each: what holds for these models need not hold for other seeds."
 # The flags of the two conditions, which runs of the whole experiment are compared with.
 CONDITION_FLAGS = {"baseline": "--baseline-dir", "mul_tokens": "--mul-tokens-dir"}
 
@@ -188,11 +187,7 @@ def _contrast_table(contrasts: list[dict], data: str) -> str:
         "for several contrasts, and categories); detectable: what one contrast shows in 4 of 5 runs, before that "
         "correction."
     )
-    notes += (
-        f" Values are means ± standard deviations over {seeds} seeds; the interval covers seeds too."
-        if seeds > 1
-        else ONE_SEED
-    )
+    notes += f" {_seeds_note('Values', seeds)}"
     notes = [textwrap.fill(note, WIDTH) for note in (notes, *_step_notes(contrasts[0]["rows"]))]
     return "\n".join([*table, *notes, "", *_differences(contrasts, seeds)])
 
@@ -213,12 +208,15 @@ def _comparison_table(rows: list[dict], reference: str, other: str, data: str) -
         f"Differences in percentage points, {other} minus {reference}, paired by question; p: McNemar's exact test\n"
         "(*: Holm's correction for several categories); detectable: what these questions show in 4 of 5 runs."
     )
-    if (seeds := len(rows[0][reference]["by_seed"])) > 1:
-        notes += f"\nAccuracies are means ± standard deviations over {seeds} seeds; the interval covers seeds too."
-    else:
-        notes += f"\n{ONE_SEED.strip()}"
+    notes += f"\n{_seeds_note('Accuracies', len(rows[0][reference]['by_seed']))}"
     notes = "\n".join([notes, *(textwrap.fill(note, WIDTH) for note in _step_notes(rows))])
     return f"{aligned([(columns[0] + data, *columns[1:]), *cells], left=(0, 8))}\n\n{notes}"
+
+
+def _seeds_note(what: str, seeds: int) -> str:
+    if seeds == 1:
+        return "One seed each: what holds for these models need not hold for other seeds."
+    return f"{what} are means ± standard deviations over {seeds} seeds; the interval covers seeds too."
 
 
 def _step_notes(rows: list[dict]) -> tuple[str, ...]:

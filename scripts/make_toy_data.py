@@ -23,9 +23,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--chats", type=int, default=7000, help="rows of tulu/train.jsonl (default: 7000)")
     parser.add_argument("--problems", type=int, default=7000, help="rows of gsm8k/train.jsonl (default: 7000)")
     parser.add_argument("--test-problems", type=int, default=200, help="rows of gsm8k/test.jsonl (default: 200)")
-    parser.add_argument(
-        "--two-digit", type=float, default=0.0, help="share of problems that multiply 11..60 by a digit (default: 0)"
-    )
+    meaning = "share of problems that multiply 11..60, or a product of the table, by a digit (default: 0)"
+    parser.add_argument("--two-digit", type=float, default=0.0, help=meaning)
     parser.add_argument("--seed", type=int, default=42, help="draws every row (default: 42)")
     args = parser.parse(argv)
     for flag, rows in (("--chats", args.chats), ("--problems", args.problems), ("--test-problems", args.test_problems)):

@@ -22,9 +22,7 @@ class Group:
     """One side of a comparison: the same training with one seed or several."""
 
     condition: str
-    injected: (
-        bool | None
-    )  # whether the last stage's texts had facts in the condition's way; None: the results do not say
+    injected: bool | None  # whether the last stage wrote facts in the condition's way; None: the results do not say
     init: str | None  # how new embedding rows began; None: the results do not say
     seeds: list[int | None]
 

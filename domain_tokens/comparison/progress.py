@@ -31,15 +31,12 @@ def progress_table(root: Path) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = [("(generated data)" if _is_generated(roots, conditions) else "", *conditions)]
     for each in roots:
         seed = "" if each == root else f"{each.name.replace('_', ' ')}, "
-        is_begun = False  # a later stage
-        stages: list[tuple[str, ...]] = []
-        for stage, name in reversed(STAGE_NAMES.items()):
+        stages = []
+        for stage, name in STAGE_NAMES.items():
             folders = [names.stage_folder(each, stage, condition) for condition in conditions]
-            cells = [_stage(folder, names.SFT_STAGES[stage]) for folder in folders]
-            if any(cell != _PENDING for cell in cells) or not is_begun:
-                stages.insert(0, (seed + name, *cells))
-            is_begun = is_begun or stages[0][1:] != (_PENDING,) * len(conditions)
-        rows += stages
+            stages.append((seed + name, *(_stage(folder, names.SFT_STAGES[stage]) for folder in folders)))
+        is_begun = [any(cell != _PENDING for cell in cells) for _, *cells in stages]
+        rows += [row for i, row in enumerate(stages) if is_begun[i] or not any(is_begun[i:])]
         for evaluation, name in EVALUATION_NAMES.items():
             folders = [names.eval_folder(each, condition) for condition in conditions]
             cells = [_evaluation(folder, evaluation) for folder in folders]

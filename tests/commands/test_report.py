@@ -43,6 +43,9 @@ def test_conditions_stand_in_the_order_of_the_experiment(tmp_path):
         (tmp_path / "comparison.json").write_text(json.dumps({"groups": {name: {} for name in groups}}))
         first, *_, last = collect_experiment(tmp_path, None).conditions
         assert (first, last) == (groups[0], "mul_tokens" if groups[0] == "placebo" else "placebo")
+    for edited in ({"groups": None}, {"groups": ["placebo"]}, {}):
+        (tmp_path / "comparison.json").write_text(json.dumps(edited))
+        assert collect_experiment(tmp_path, None).conditions == ["baseline", "mul_tokens", "placebo"]
 
 
 def test_several_conditions_are_compared_each_with_each(report_of_four):

@@ -88,5 +88,6 @@ def collect_experiment(root: Path, seeds: Sequence[int] | None) -> Experiment:
 def _in_order(root: Path) -> list[str]:
     """Return all conditions, first those that the experiment's own comparison has as groups, in its order."""
     path = root / COMPARISON
-    compared = read_json(path).get("groups", {}) if path.is_file() else {}
+    groups = read_json(path).get("groups") if path.is_file() else None
+    compared = groups if isinstance(groups, dict) else {}
     return list(dict.fromkeys([*(name for name in compared if name in CONDITIONS), *CONDITIONS]))
