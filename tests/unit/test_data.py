@@ -184,7 +184,7 @@ def test_a_file_without_rows_stops_the_run(tmp_path, text):
     ("name", "content", "message"),
     [
         ("train.txt", b"x", "no known kind; convert it to JSON lines, a JSON array"),
-        ("train.jsonl.gz", gzip.compress(b"{}" * 1000)[:-9], "cannot be read to its end"),
+        ("train.jsonl.gz", gzip.compress(b"{}" * 1000, mtime=0)[:-9], "cannot be read to its end"),
         ("train.parquet", b"nonsense", "not readable Parquet"),
         ("train.parquet", b"", "not readable Parquet"),
         ("train.arrow", b"nonsense", "not readable Arrow"),
