@@ -4,7 +4,21 @@ Only the torch-free, text-in text-out functions are importable from here; everyt
 its own module, so that `import domain_tokens` and every `--help` stay fast.
 """
 
-from domain_tokens.answers import extract_answer, is_correct
-from domain_tokens.inject import expand, inject
+import sys
+
+
+def _say_interrupted(kind: type[BaseException], error: BaseException, trace: object) -> None:
+    """Print a line for Ctrl-C while a command still imports what it needs to answer it properly (command_line.run)."""
+    if issubclass(kind, KeyboardInterrupt):
+        sys.stderr.write("error: interrupted\n")
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+# Here, because every command imports this package first, and its own imports already take a moment.
+sys.excepthook = _say_interrupted
+
+from domain_tokens.answers import extract_answer, is_correct  # noqa: E402
+from domain_tokens.inject import expand, inject  # noqa: E402
 
 __all__ = ["expand", "extract_answer", "inject", "is_correct"]

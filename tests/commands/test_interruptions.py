@@ -94,7 +94,16 @@ def test_nohup_keeps_a_run_going():
 
 
 LOADING = {
-    "before there is a command": "import domain_tokens.runs, time; print('now', flush=True); time.sleep(60)",
+    "before there is a command": "import domain_tokens, time; print('now', flush=True); time.sleep(60)",
+    "in the first library of all": """
+        import sys, time
+        class Slow:
+            def find_spec(self, name, *place):
+                if name == 'regex':
+                    print('now', flush=True); time.sleep(60)
+        sys.meta_path.insert(0, Slow())
+        import domain_tokens
+    """,
     "in a library that makes another error of it": """
         def main():
             try:
