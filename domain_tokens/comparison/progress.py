@@ -7,13 +7,8 @@ from domain_tokens.comparison.formats import EVALUATION_NAMES, STAGE_NAMES, perc
 from domain_tokens.comparison.reading import is_generated
 from domain_tokens.conditions import CONDITIONS
 from domain_tokens.runs import names
-from domain_tokens.runs.results_schema import (
-    CheckpointState,
-    ModelRecord,
-    TrainingResults,
-    evaluation_schemas,
-    read_results,
-)
+from domain_tokens.runs.results_schema import CheckpointState, ModelRecord, TrainingResults, evaluation_schemas
+from domain_tokens.runs.validation import read_results
 
 _PENDING = "pending"
 _BEGIN, _END = "<!-- progress of {} -->", "<!-- end of progress -->"

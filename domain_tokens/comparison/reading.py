@@ -10,7 +10,8 @@ from typing import Any
 from domain_tokens.comparison.formats import VALIDATION_BITS
 from domain_tokens.runs.errors import InputError
 from domain_tokens.runs.names import EVALUATIONS, PROBES_EVAL, STEPS_EVAL, predictions_file, results_file
-from domain_tokens.runs.results_schema import evaluation_schemas, read_predictions, read_results
+from domain_tokens.runs.results_schema import evaluation_schemas
+from domain_tokens.runs.validation import read_predictions, read_results
 
 
 @dataclass(frozen=True)

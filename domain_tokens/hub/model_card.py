@@ -29,7 +29,8 @@ from domain_tokens.runs.names import (
     results_file,
 )  # fmt: skip
 from domain_tokens.runs.provenance import was_injected
-from domain_tokens.runs.results_schema import TrainingResults, evaluation_schemas, read_results
+from domain_tokens.runs.results_schema import TrainingResults, evaluation_schemas
+from domain_tokens.runs.validation import read_results
 
 _GSM8K = "openai/gsm8k"
 _QUESTION = "What is 7 times 8?"

@@ -20,7 +20,8 @@ from domain_tokens.hub.files import (
 from domain_tokens.prompt import CHAT_TEMPLATE
 from domain_tokens.runs.errors import InputError, RunError
 from domain_tokens.runs.names import RECORD_NAME, SFT_STAGES, UNFINISHED
-from domain_tokens.runs.results_schema import TrainingResults, read_results
+from domain_tokens.runs.results_schema import TrainingResults
+from domain_tokens.runs.validation import read_results
 
 if TYPE_CHECKING:  # torch comes with it, and listing models needs none
     from domain_tokens.models.folder import OpenModel

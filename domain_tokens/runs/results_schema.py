@@ -1,19 +1,15 @@
-"""What stands in the JSON files that commands write, and reading them: whatever is read was checked first.
+"""What stands in the JSON files that commands write. `validation.py` reads and checks them.
 
 Losses are means over trained tokens, in nats; durations are seconds, sizes bytes. Required are the keys that readers
 rely on; files of earlier versions may lack the others.
 """
 
-from pathlib import Path
 from typing import Annotated, Any, NotRequired, Required
 
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from domain_tokens.runs.errors import InputError, short_repr
-from domain_tokens.runs.files import read_json, read_jsonl
 from domain_tokens.runs.names import STEPS_EVAL
-from domain_tokens.runs.validation import find_fault
 
 # Rises with any change of prompt, stop rule or answer pattern: figures of different versions are not compared.
 EVAL_VERSION = 3
@@ -43,6 +39,7 @@ class Stage(TypedDict, total=False):
     stage: Required[str]  # prepare_base, start (a model of other makers), sft_tulu or sft_gsm8k
     source: str | None  # of a start model: Hub id, path, or toy
     revision: str  # of a start model: commit on the Hub
+    activation: str | None  # of a start model from a nanoGPT checkpoint: --activation
     init: str  # of a start model: how the rows of new tokens began, pieces, mean, random or pretrained
     model_path: str  # of a trained model: the folder it was trained from
     start_weights: str  # sha256 of that folder's weights
@@ -85,6 +82,8 @@ class TrainingResults(TypedDict, total=False):
     loss_curves: LossCurves
     train_runtime: Required[Number]
     peak_memory: dict[str, Count | None]  # gpu: tensors on it; process: all of it; null where unknown
+    mixed_precision: str  # no, bf16 or fp16
+    packed: bool  # false: rows were padded, because the model cannot take packed ones
     steps: Required[Count]  # optimizer steps
     total_train_samples: Required[Count]
     total_val_samples: Count
@@ -107,17 +106,23 @@ class CategoryShare(TypedDict):
     total: Count
 
 
-class Metrics(TypedDict, total=False):
+class TokenUsage(TypedDict, total=False):
+    """Counted from the tokens of all replies."""
+
+    mul_token_count: Count  # fact tokens
+    mul_tokens_per_response: Number
+    avg_response_tokens: Number
+    finished_rate: Share  # replies that the model ended itself
+
+
+class Metrics(TokenUsage, total=False):
     """Counted from the predictions."""
 
     accuracy: Required[Share]  # by the lenient rule
     accuracy_strict: Share  # by the number after ####
     correct: Required[Count]
     total: Required[Count]
-    mul_token_count: Required[Count]  # fact tokens in all replies
-    mul_tokens_per_response: Number
-    avg_response_tokens: Number
-    finished_rate: Share  # replies that ended with end-of-text
+    mul_token_count: Required[Count]
     overall_accuracy: Share  # of the probes: accuracy by its other name
     category_accuracies: dict[str, CategoryShare]  # of the probes
 
@@ -132,6 +137,7 @@ class EvaluationConfig(TypedDict, total=False):
     max_new_tokens: Count
     batch_size: Count | None
     dtype: str
+    categories: dict[str, dict[str, Any]]  # of the probes, as in eval/configs/probes.yaml
 
 
 class _Evaluation(TypedDict, total=False):
@@ -159,7 +165,7 @@ class EvaluationResults(_Evaluation, total=False):
     mul_table: list[list[bool | None]]  # of the probes: 9×9, row a-1, column b-1; null: not asked
 
 
-class StepMetrics(TypedDict, total=False):
+class StepMetrics(TokenUsage, total=False):
     """Counted from the steps."""
 
     step_accuracy: Required[Share]
@@ -167,44 +173,45 @@ class StepMetrics(TypedDict, total=False):
     total: Required[Count]  # of steps
     number_bits_per_byte: Number | None  # of the digits outside facts; null: there are none
     word_bits_per_byte: Number | None
-    finished_rate: Share
 
 
 class StepResults(_Evaluation, total=False):
     """steps_results.json."""
 
     metrics: Required[StepMetrics]
+    questions: Count
+    facts: dict[str, Number]  # facts: how many; fact_bits: what all text outside the shared one costs
+    fact_usage: dict[str, dict[str, Count]]
 
 
-class Prediction(TypedDict, total=False):
-    """One line of gsm8k_predictions.jsonl or arithmetic_predictions.jsonl."""
+class _Reply(TypedDict, total=False):
+    """The fields of every prediction."""
 
     id: Required[str]  # the same question has the same id in every run
     question: Required[str]
-    reference: Required[str]  # the right number
+    reference: Required[str]
     reply: Required[str]  # whole, with fact tokens as they were written
-    extracted: str | None  # the number read from the reply by the lenient rule
-    extracted_strict: str | None
+    extracted: str | None  # the number read from the reply, by the lenient rule
     correct: Required[bool]
-    correct_strict: Required[bool]
     tokens: Required[Count]  # of the reply
     mul_tokens: Required[Count]  # of these, fact tokens
-    finished: Required[bool]  # whether the reply ended with end-of-text
+    finished: Required[bool]  # whether the model ended the reply itself: with end-of-text or, a step's, a line break
+
+
+class Prediction(_Reply, total=False):
+    """One line of gsm8k_predictions.jsonl or arithmetic_predictions.jsonl. Its reference is the right number."""
+
+    extracted_strict: str | None
+    correct_strict: Required[bool]
     category: str  # of a probe
 
 
-class StepPrediction(TypedDict, total=False):
-    """One line of steps_predictions.jsonl: a line of a reference solution, written after the true lines before it."""
+class StepPrediction(_Reply, total=False):
+    """One line of steps_predictions.jsonl: a line of a reference solution, written after the true lines before it.
 
-    id: Required[str]  # of the question, a hyphen and the step's number: gsm8k-00012-2
-    question: Required[str]
-    reference: Required[str]  # the line
-    reply: Required[str]
-    extracted: str | None
-    correct: Required[bool]
-    tokens: Required[Count]  # of the reply
-    mul_tokens: Required[Count]
-    finished: Required[bool]  # by a line break or end-of-text
+    Its reference is that line, its id the question's, a hyphen and the step's number: gsm8k-00012-2.
+    """
+
     number_bits: Required[Bits]  # of the line's shared text
     number_bytes: Required[Count]
     word_bits: Required[Bits]
@@ -217,27 +224,6 @@ class CheckpointState(TypedDict):
 
     global_step: Count
     max_steps: Count
-
-
-def read_results(path: Path, schema: type) -> dict[str, Any]:
-    """Return what a results file holds. InputError names the first field that its schema does not allow."""
-    results = read_json(path)
-    if fault := find_fault([results], schema):
-        raise InputError(f"{path}: {fault[1]}; run it again with --overwrite")
-    return results
-
-
-def read_predictions(path: Path, kind: type = Prediction) -> list[dict[str, Any]]:
-    """Return the rows of a predictions file. InputError names the first line and field that `kind` does not allow."""
-    rows = read_jsonl(path)
-    fault = find_fault(rows, kind)
-    seen: dict[str, int] = {}
-    for number, row in enumerate(() if fault else rows):
-        if fault is None and seen.setdefault(row["id"], number) != number:
-            fault = number, f"id {short_repr(row['id'])} is there already"
-    if fault:
-        raise InputError(f"{path} line {fault[0] + 1}: {fault[1]}; run the evaluation again with --overwrite")
-    return rows
 
 
 def evaluation_schemas(evaluation: str) -> tuple[type, type]:

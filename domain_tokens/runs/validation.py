@@ -1,12 +1,15 @@
-"""Finding what in a value its schema does not allow, in words for people."""
+"""Reading what `results_schema.py` describes: whatever is read was checked first, and a fault is told in words."""
 
 import json
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from domain_tokens.runs.errors import short_repr
+from domain_tokens.runs.errors import InputError, short_repr
+from domain_tokens.runs.files import read_json, read_jsonl
+from domain_tokens.runs.results_schema import Prediction
 
 # How a person says what pydantic misses; its other messages begin with "Input should be".
 _EXPECTED = {
@@ -15,12 +18,33 @@ _EXPECTED = {
 }  # fmt: skip
 
 
+def read_results(path: Path, schema: type) -> dict[str, Any]:
+    """Return what a results file holds. InputError names the first field that its schema does not allow."""
+    results = read_json(path)
+    if fault := _find_fault([results], schema):
+        raise InputError(f"{path}: {fault[1]}; run it again with --overwrite")
+    return results
+
+
+def read_predictions(path: Path, kind: type = Prediction) -> list[dict[str, Any]]:
+    """Return the rows of a predictions file. InputError names the first line and field that `kind` does not allow."""
+    rows = read_jsonl(path)
+    fault = _find_fault(rows, kind)
+    seen: dict[str, int] = {}
+    for number, row in enumerate(() if fault else rows):
+        if fault is None and seen.setdefault(row["id"], number) != number:
+            fault = number, f"id {short_repr(row['id'])} is there already"
+    if fault:
+        raise InputError(f"{path} line {fault[0] + 1}: {fault[1]}; run the evaluation again with --overwrite")
+    return rows
+
+
 @cache
 def _adapter(schema: type) -> TypeAdapter:
     return TypeAdapter(list[schema])
 
 
-def find_fault(values: list[Any], schema: type) -> tuple[int, str] | None:
+def _find_fault(values: list[Any], schema: type) -> tuple[int, str] | None:
     """Return the index of the first value that the schema does not allow, and what is wrong with it."""
     try:
         _adapter(schema).validate_python(values, strict=True)

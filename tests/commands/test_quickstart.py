@@ -17,11 +17,13 @@ import sample_sft
 from conftest import PAIR, Terminal, read_jsonl
 from documents import documentation
 from lm_harness import FLEXIBLE, STRICT, gsm8k_task, needs_harness
+from pydantic import TypeAdapter
 
 from domain_tokens import is_correct
 from domain_tokens.evaluation.replies import generate_replies
 from domain_tokens.models.folder import open_model
 from domain_tokens.prompt import question_conversation
+from domain_tokens.runs.results_schema import EvaluationResults, ModelRecord, Prediction, TrainingResults
 
 ROOT = Path(__file__).parents[2]
 MINUTES = 6
@@ -69,6 +71,24 @@ def test_it_learns(quickstart, condition):
         assert gsm8k["mul_tokens_per_response"] >= 0.5
     else:
         assert gsm8k["mul_token_count"] == probes["mul_token_count"] == 0
+
+
+@pytest.mark.parametrize(
+    ("pattern", "schema", "count"),
+    [
+        ("*/*sft_results.json", TrainingResults, 4),
+        ("*/domain_tokens.json", ModelRecord, 6),
+        ("eval_*/*_results.json", EvaluationResults, 4),
+        ("eval_*/*_predictions.jsonl", Prediction, 4),
+    ],
+)
+def test_every_field_it_writes_is_described(quickstart, pattern, schema, count):
+    """Reading drops the fields that a schema does not know."""
+    paths = list(quickstart[0].glob(pattern))
+    assert len(paths) == count
+    for path in paths:
+        for written in read_jsonl(path) if path.suffix == ".jsonl" else [json.loads(path.read_text())]:
+            assert TypeAdapter(schema).validate_python(written) == written
 
 
 def test_it_leaves_the_comparison_and_names_what_it_wrote(quickstart):

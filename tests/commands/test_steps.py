@@ -8,6 +8,7 @@ import pytest
 import run_gsm8k_steps
 import torch
 from conftest import read_jsonl, write_jsonl
+from pydantic import TypeAdapter
 from tokenizers import AddedToken
 
 from domain_tokens.answers import line_result
@@ -20,7 +21,8 @@ from domain_tokens.evaluation.steps import Steps, find_steps, rendering, step_bi
 from domain_tokens.facts import FACT_TOKENS, GPT2_FILLERS
 from domain_tokens.models.folder import open_model
 from domain_tokens.runs.errors import InputError
-from domain_tokens.runs.results_schema import StepPrediction, read_predictions
+from domain_tokens.runs.results_schema import StepPrediction, StepResults
+from domain_tokens.runs.validation import read_predictions
 
 ROW = {"question": "How?", "answer": "6*9=54\n54-4=50\nok\n#### 50"}
 SOLUTION = {
@@ -179,6 +181,8 @@ def test_results_and_predictions_are_those_of_the_contract(measured):
     assert "fact_bits" not in figures
     assert results["evaluation"] == "steps"
     assert results["questions"] == 20
+    assert TypeAdapter(StepResults).validate_python(results) == results, "every field is described"
+    assert TypeAdapter(list[StepPrediction]).validate_python(rows) == rows
 
 
 def test_interrupted_steps_are_continued_to_the_same_results(measured, toy_base, toy_data, tmp_path, monkeypatch):

@@ -5,13 +5,8 @@ import json
 import pytest
 
 from domain_tokens.runs.errors import InputError
-from domain_tokens.runs.results_schema import (
-    CheckpointState,
-    EvaluationResults,
-    TrainingResults,
-    read_predictions,
-    read_results,
-)
+from domain_tokens.runs.results_schema import CheckpointState, EvaluationResults, TrainingResults
+from domain_tokens.runs.validation import read_predictions, read_results
 
 TRAINED = {"train_loss": 1.5, "steps": 100, "total_train_samples": 1600, "train_runtime": 90}
 EVALUATED = {
@@ -55,7 +50,8 @@ def test_results_come_back_as_they_were_written_unknown_keys_included(tmp_path, 
         (TrainingResults, TRAINED | {"config": {"data": "\ud83d"}}, "holds NaN or half a character"),
         (TrainingResults, TRAINED | {"environment": {"device": 5}}, "environment.device is 5, expected text"),
         (EvaluationResults, EVALUATED | {"metrics": []}, r"metrics is \[\], expected an object"),
-        (EvaluationResults, EVALUATED | {"metrics": {"accuracy": 1.5}}, "metrics.accuracy is 1.5, expected less than"),
+        (EvaluationResults, EVALUATED | {"metrics": EVALUATED["metrics"] | {"accuracy": 1.5}},
+         "metrics.accuracy is 1.5, expected less than"),
         (EvaluationResults, EVALUATED | {"lineage": [{}]}, r"lineage\[0\].stage is missing"),
         (CheckpointState, {"global_step": None, "max_steps": 5}, "global_step is None, expected a count"),
     ],

@@ -21,7 +21,8 @@ from domain_tokens.runs.names import (
     seeds_below,
     stage_folder,
 )
-from domain_tokens.runs.results_schema import TrainingResults, read_results
+from domain_tokens.runs.results_schema import TrainingResults
+from domain_tokens.runs.validation import read_results
 
 
 @dataclass(frozen=True)
