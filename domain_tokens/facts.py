@@ -69,8 +69,3 @@ def is_gpt2_vocabulary(vocabulary: Mapping[str, int]) -> bool:
     """Return whether this is GPT-2's BPE, with or without our fillers and facts, and has no other token."""
     base = vocabulary.keys() - set(GPT2_FILLERS) - set(FACT_TOKENS)
     return len(base) == GPT2_BPE_SIZE and vocabulary.get("<|endoftext|>") == GPT2_BPE_SIZE - 1
-
-
-def count_facts(ids: Iterable[int], fact_ids: frozenset[int]) -> int:
-    """Return how many of the token ids are facts."""
-    return sum(i in fact_ids for i in ids)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from domain_tokens.runs.command_line import eval_parser, run
 from domain_tokens.runs.names import PROBES_EVAL
-from domain_tokens.runs.terminal import say
 
 CONFIG = Path(__file__).parent / "configs" / "probes.yaml"
 
@@ -21,21 +20,10 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     # Imported late: --help and usage errors need not wait for torch and transformers.
-    from domain_tokens.evaluation.questions import make_probes
-    from domain_tokens.evaluation.run import evaluate, evaluation_summary
-    from domain_tokens.evaluation.task import Task
-    from domain_tokens.runs import processes
-    from domain_tokens.runs.config import load_config
-    from domain_tokens.runs.config_schema import ProbesEvalConfig
+    from domain_tokens.evaluation.run import evaluate
+    from domain_tokens.evaluation.task import Probes
 
-    tell = processes.once(say)
-    loaded = load_config(args.config, ProbesEvalConfig, args.overrides, {"seed": args.seed})
-
-    def make_task():
-        probes = make_probes(loaded.config)
-        return Task(PROBES_EVAL, lambda tokenizer: probes)
-
-    evaluate(PROBES_EVAL, loaded, args, "the arithmetic probes", make_task, evaluation_summary, tell)
+    evaluate(Probes, args)
 
 
 if __name__ == "__main__":

@@ -243,7 +243,7 @@ def measure_evaluation(args: argparse.Namespace, device) -> dict:
 
     from domain_tokens.data.readers import open_rows
     from domain_tokens.evaluation.questions import gsm8k_questions
-    from domain_tokens.evaluation.replies import generate_replies
+    from domain_tokens.evaluation.replies import reply_to, tokenize_prompts
     from domain_tokens.models.device import place
     from domain_tokens.models.folder import open_model
     from domain_tokens.prompt import question_conversation
@@ -260,7 +260,8 @@ def measure_evaluation(args: argparse.Namespace, device) -> dict:
     conversations = [question_conversation(asked.text) for asked in questions[: args.max_samples]]
 
     def ours():
-        found = dict(generate_replies(checkpoint, conversations, args.max_new_tokens, args.batch_size))
+        prompts = tokenize_prompts(checkpoint, conversations)
+        found = dict(reply_to(checkpoint, prompts, args.max_new_tokens, args.batch_size))
         return [found[i].text for i in range(len(conversations))]
 
     sides = {"reference": lambda: reference_replies(reference, conversations, args.max_new_tokens), "ours": ours}

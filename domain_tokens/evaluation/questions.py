@@ -33,19 +33,18 @@ def make_probes(config: ProbesEvalConfig) -> list[Question]:
     return questions
 
 
-def gsm8k_rows(rows: Rows, tokenizer) -> tuple[dict[int, Row], str]:
-    """Return the usable rows of a test split by place, and which were left out and why ("" if none was)."""
+def gsm8k_rows(rows: Rows, tokenizer) -> tuple[list[tuple[int, Row]], str]:
+    """Return the usable rows of a test split with their places, and which were left out and why ("" if none was)."""
     usable, unusable = check_rows(rows, without_reserved_tokens(gsm8k_conversation, tokenizer))
-    return {i: rows.read(i) for i in usable}, unusable_text(unusable)
+    return [(i, rows.read(i)) for i in usable], unusable_text(unusable)
 
 
 def gsm8k_questions(rows: Rows, tokenizer) -> tuple[list[Question], str]:
     """Return the questions of a test split, and which rows were left out and why ("" if none was)."""
     usable, left_out = gsm8k_rows(rows, tokenizer)
-    questions = [
-        Question(gsm8k_id(i), row["question"], _final_number(row["answer"], rows, i)) for i, row in usable.items()
-    ]
-    return questions, left_out
+    return [
+        Question(gsm8k_id(i), row["question"], _final_number(row["answer"], rows, i)) for i, row in usable
+    ], left_out
 
 
 def gsm8k_id(i: int) -> str:

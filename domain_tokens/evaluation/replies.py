@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from domain_tokens.evaluation.greedy import decode_greedy, fitting_batch_size
-from domain_tokens.facts import count_facts
 from domain_tokens.models.folder import OpenModel
 from domain_tokens.prompt import Message, cut_reply, prompt_text
 from domain_tokens.runs.errors import InputError
@@ -29,19 +28,8 @@ def tokenize_prompts(checkpoint: OpenModel, conversations: Sequence[Sequence[Mes
     return checkpoint.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"] if texts else []
 
 
-def encode_prompts(
-    checkpoint: OpenModel, conversations: Sequence[Sequence[Message]], max_new_tokens: int
-) -> list[list[int]]:
-    """Return the ids of each conversation's prompt. Raises InputError if a prompt leaves no room for `max_new_tokens`.
-
-    Cutting such a prompt would change its question.
-    """
-    prompts = tokenize_prompts(checkpoint, conversations)
-    check_room(checkpoint, prompts, max_new_tokens)
-    return prompts
-
-
 def check_room(checkpoint: OpenModel, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:
+    """Raise InputError if a prompt leaves no room for `max_new_tokens`. Cutting it would change its question."""
     longest = max(map(len, prompts), default=0)
     if prompts and longest + max_new_tokens > checkpoint.context:
         raise InputError(
@@ -50,22 +38,13 @@ def check_room(checkpoint: OpenModel, prompts: Sequence[Sequence[int]], max_new_
         )
 
 
-def generate_replies(
-    checkpoint: OpenModel, conversations: Sequence[Sequence[Message]], max_new_tokens: int, batch_size: int | None
-) -> Iterator[tuple[int, Reply]]:
-    """Yield (index, greedy reply) for each conversation as its reply ends, in batches of similar prompt length.
-
-    batch_size: prompts side by side; None for as many as the device has room for. Raises InputError as
-    `encode_prompts` does.
-    """
-    prompts = encode_prompts(checkpoint, conversations, max_new_tokens)
-    yield from reply_to(checkpoint, prompts, max_new_tokens, batch_size)
-
-
 def reply_to(
     checkpoint: OpenModel, prompts: list[list[int]], max_new_tokens: int, batch_size: int | None, one_line: bool = False
 ) -> Iterator[tuple[int, Reply]]:
-    """Do as `generate_replies` for prompts that are tokenised already. one_line: a reply is a single line."""
+    """Yield (index, greedy reply) for each prompt as its reply ends, in batches of similar prompt length.
+
+    batch_size: prompts side by side; None for as many as the device has room for. one_line: a reply is a single line.
+    """
     order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i))
     checkpoint.model.eval()
     while order:
@@ -93,4 +72,5 @@ def cut_to_reply(checkpoint: OpenModel, ids: list[int], one_line: bool = False) 
     if reply != text:
         while ids and len(tokenizer.decode(ids[:-1], skip_special_tokens=True)) >= len(reply):
             ids = ids[:-1]
-    return Reply(reply.strip(), len(ids), count_facts(ids, checkpoint.fact_ids), finished)
+    fact_ids = checkpoint.fact_ids
+    return Reply(reply.strip(), len(ids), sum(i in fact_ids for i in ids), finished)

@@ -1,7 +1,6 @@
 """One evaluation from its output folder to its results file, the same way for every task."""
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,13 +11,13 @@ from accelerate.utils import gather_object
 from tqdm import tqdm
 
 from domain_tokens.evaluation.questions import Question
-from domain_tokens.evaluation.replies import reply_to
+from domain_tokens.evaluation.replies import check_room, reply_to
 from domain_tokens.evaluation.task import Prediction, Task
 from domain_tokens.evaluation.unfinished import UnfinishedAnswers
 from domain_tokens.models.device import device_name, peak_memory, place
 from domain_tokens.models.folder import OpenModel, open_model, weights_digest
 from domain_tokens.runs import processes
-from domain_tokens.runs.config import LoadedConfig
+from domain_tokens.runs.config import LoadedConfig, load_config
 from domain_tokens.runs.errors import InputError
 from domain_tokens.runs.files import json_text, jsonl_text, read_json, read_jsonl, write_files
 from domain_tokens.runs.folders import claim_folder, find_everywhere
@@ -26,28 +25,27 @@ from domain_tokens.runs.names import predictions_file, results_file, unfinished_
 from domain_tokens.runs.provenance import environment
 from domain_tokens.runs.results_schema import EVAL_VERSION, EvaluationResults
 from domain_tokens.runs.signals import run_has_begun
+from domain_tokens.runs.terminal import say
+
+_GSM8K_FLAGS = {"dataset": "dataset_path", "max_samples": "max_samples"}  # keys of its config, by flag
 
 
-def evaluate(
-    name: str,
-    loaded: LoadedConfig,
-    args,
-    what: str,
-    make_task: Callable[[], Task],
-    summary: Callable[[dict[str, Any]], str],
-    tell: Callable[[str], None],
-) -> None:
+def evaluate(kind: type[Task], args) -> None:
     """Run an evaluation from its command line to its summary; one that is complete is left as it is.
 
-    args: of the script. what: is asked, in words. make_task: opens what the task needs. tell: prints a line.
+    args: of an evaluation script.
     """
-    output, complete, settings = claim_evaluation(name, loaded, args)
+    tell = processes.once(say)
+    flags = {"seed": args.seed} | {key: getattr(args, flag, None) for key, flag in _GSM8K_FLAGS.items()}
+    loaded = load_config(args.config, kind.recipe, args.overrides, flags)
+    output, complete, settings = claim_evaluation(kind.name, loaded, args)
     if complete:
         tell(f"{output} holds this evaluation already")
         return
-    tell(f"Asking {args.model_path} {what}, to {output}")
+    tell(f"Asking {args.model_path} {kind.what.format_map(loaded.as_dict())}, to {output}")
     tell(loaded.as_yaml())
-    tell(summary(run_evaluation(make_task(), loaded, output, settings, args)))
+    task = kind(loaded.config, tell)
+    tell(task.summary(run_evaluation(task, loaded, output, settings, args)))
 
 
 def claim_evaluation(name: str, loaded: LoadedConfig, args) -> tuple[Path, bool, dict[str, Any]]:
@@ -81,7 +79,8 @@ def run_evaluation(task: Task, loaded: LoadedConfig, output: Path, settings: dic
     launched = PartialState(cpu=not torch.cuda.is_available()) if processes.count() > 1 else None
     device = place(checkpoint, launched.device if launched else None)
     questions = task.questions(checkpoint)
-    task.prompts(checkpoint, questions, loaded.config.max_new_tokens)  # refuses a prompt that is too long
+    prompts = task.prompts(checkpoint, questions)
+    check_room(checkpoint, prompts, loaded.config.max_new_tokens)
     started = time.perf_counter()
     kept = UnfinishedAnswers(output, task.name)
     if processes.rank() == 0:
@@ -91,7 +90,8 @@ def run_evaluation(task: Task, loaded: LoadedConfig, output: Path, settings: dic
     answers = _answered(task, questions, kept.rows())
     if launched:
         launched.wait_for_everyone()  # every process has read all files before they grow again
-    answers |= _ask(task, checkpoint, [question for question in questions if question.id not in answers], loaded, kept)
+    missing = [asked for asked in zip(questions, prompts, strict=True) if asked[0].id not in answers]
+    answers |= _ask(task, checkpoint, missing[processes.rank() :: processes.count()], kept)
     measured = task.measure(checkpoint, processes.rank(), processes.count())
     if launched:
         answers, measured = (
@@ -124,19 +124,18 @@ def run_evaluation(task: Task, loaded: LoadedConfig, output: Path, settings: dic
 
 
 def _ask(
-    task: Task, checkpoint: OpenModel, questions: list[Question], loaded: LoadedConfig, kept: UnfinishedAnswers
+    task: Task, checkpoint: OpenModel, asked: list[tuple[Question, list[int]]], kept: UnfinishedAnswers
 ) -> dict[str, Prediction]:
-    """Ask this process's share of the questions and save each answer. Return the answers by id."""
-    own = questions[processes.rank() :: processes.count()]
-    config = loaded.config
-    prompts = task.prompts(checkpoint, own, config.max_new_tokens)
+    """Ask questions by their prompts and save each answer. Return the answers by id."""
+    config, prompts = task.config, [prompt for _, prompt in asked]
     replies = reply_to(checkpoint, prompts, config.max_new_tokens, config.batch_size, task.one_line)
-    bar = tqdm(total=len(own), desc=f"asking {task.name}", unit=task.unit, disable=processes.rank() != 0)
+    bar = tqdm(total=len(asked), desc=f"asking {task.name}", unit=task.unit, disable=processes.rank() != 0)
     answers = {}
     with bar, kept:
         for i, reply in replies:
-            answers[own[i].id] = task.judge(own[i], reply)
-            kept.add(answers[own[i].id])
+            answer = task.judge(asked[i][0], reply)
+            answers[answer["id"]] = answer
+            kept.add(answer)
             bar.update()
     return answers
 
@@ -153,17 +152,3 @@ def _is_answer(task: Task, row: Any, asked: dict[str, Question]) -> bool:
     reply = SimpleNamespace(text=row["reply"], **{key: row.get(key) for key in ("tokens", "mul_tokens", "finished")})
     is_sound = type(reply.tokens) is type(reply.mul_tokens) is int and type(reply.finished) is bool
     return is_sound and task.judge(asked[str(row["id"])], reply) == row
-
-
-def evaluation_summary(results: dict[str, Any]) -> str:
-    """Return the results of an evaluation in a few lines for its reader."""
-    figures = results["metrics"]
-    lines = [
-        f"accuracy: {figures['accuracy']:.1%} ({figures['correct']} of {figures['total']}), "
-        f"{figures['accuracy_strict']:.1%} if an answer must follow ####",
-        f"replies: {figures['avg_response_tokens']:.1f} tokens on average, {figures['mul_tokens_per_response']:.2f} of "
-        f"them fact tokens; {figures['finished_rate']:.1%} ended with end-of-text",
-    ]
-    for name, share in figures.get("category_accuracies", {}).items():
-        lines.append(f"  {name + ':':<15} {share['accuracy']:6.1%} ({share['correct']} of {share['total']})")
-    return "\n".join([*lines, f"took {results['runtime']:.1f} seconds"])

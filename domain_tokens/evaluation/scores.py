@@ -1,23 +1,29 @@
 """From a reply to a prediction, and from the predictions of an evaluation to its metrics."""
 
-import re
 from typing import Any
 
 from domain_tokens.answers import extract_answer, is_correct
 from domain_tokens.evaluation.questions import Question
 
 
-def prediction(question: Question, reply) -> dict[str, Any]:
+def judge_reply(text: str, reference: str) -> dict[str, Any]:
+    """Return the numbers read from a whole reply, by both rules, and whether they are the reference."""
+    return {
+        "extracted": extract_answer(text),
+        "extracted_strict": extract_answer(text, strict=True),
+        "correct": is_correct(text, reference),
+        "correct_strict": is_correct(text, reference, strict=True),
+    }
+
+
+def prediction(question: Question, reply, judged: dict[str, Any]) -> dict[str, Any]:
     """Return what is saved of one question. reply: a `replies.Reply`."""
     row = {
         "id": question.id,
         "question": question.text,
         "reference": question.reference,
         "reply": reply.text,
-        "extracted": extract_answer(reply.text),
-        "extracted_strict": extract_answer(reply.text, strict=True),
-        "correct": is_correct(reply.text, question.reference),
-        "correct_strict": is_correct(reply.text, question.reference, strict=True),
+        **judged,
         "tokens": reply.tokens,
         "mul_tokens": reply.mul_tokens,
         "finished": reply.finished,
@@ -61,9 +67,5 @@ def token_usage(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 def mul_table(rows: list[dict[str, Any]]) -> list[list[bool | None]]:
     """Return 9×9 marks, row a-1, column b-1: whether a times b was answered right; None if it was not asked."""
-    right: list[list[bool | None]] = [[None] * 9 for _ in range(9)]
-    for row in rows:
-        if row.get("category") == "mul_table" and (place := re.fullmatch(r"mul_table-([1-9])x([1-9])", row["id"])):
-            a, b = place.groups()
-            right[int(a) - 1][int(b) - 1] = row["correct"]
-    return right
+    right = {row["id"]: row["correct"] for row in rows}
+    return [[right.get(f"mul_table-{a}x{b}") for b in range(1, 10)] for a in range(1, 10)]

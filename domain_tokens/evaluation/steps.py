@@ -4,7 +4,7 @@ For each line, the model gets the question and the true lines before it, as its 
 line. Bits are measured by reading the whole reference in the model's own rendering.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from typing import Any
@@ -18,10 +18,10 @@ from domain_tokens.data.conversations import gsm8k_conversation
 from domain_tokens.data.shared_text import KINDS, OUTSIDE, SharedText, shared_texts
 from domain_tokens.evaluation.bits import token_bits
 from domain_tokens.evaluation.fact_usage import fact_usage
-from domain_tokens.evaluation.questions import Question
+from domain_tokens.evaluation.questions import Question, gsm8k_id, gsm8k_rows
 from domain_tokens.evaluation.replies import check_room
-from domain_tokens.evaluation.scores import token_usage
-from domain_tokens.evaluation.task import Prediction, Task
+from domain_tokens.evaluation.scores import prediction, token_usage
+from domain_tokens.evaluation.task import Gsm8k, Prediction
 from domain_tokens.inject import find_facts
 from domain_tokens.models.folder import OpenModel
 from domain_tokens.models.vocabulary import check_placebo
@@ -53,18 +53,15 @@ class Solution:
     facts: int
 
 
-class Steps(Task):
+class Steps(Gsm8k):
     """The lines of GSM8K's solutions, each asked after the true lines before it."""
 
+    name, what = STEPS_EVAL, "for the steps of {dataset}"
     unit = "step"
     one_line = True
 
-    def __init__(self, find_rows: Callable[[Any], dict[str, dict[str, str]]], tell: Callable[[str], None]):
-        """find_rows: returns the usable rows of GSM8K by their ids, given a tokenizer."""
-        self.name, self.find_rows, self.tell = STEPS_EVAL, find_rows, tell
-
     def questions(self, checkpoint: OpenModel) -> list[Question]:
-        rows = self.find_rows(checkpoint.tokenizer)
+        rows = {gsm8k_id(i): row for i, row in self.usable(gsm8k_rows, checkpoint)}
         self.tell(f"Finding the steps of {len(rows)} solutions, and the text that all conditions share")
         condition = rendering(checkpoint)
         check_placebo(checkpoint.tokenizer, condition, checkpoint.path)
@@ -75,28 +72,16 @@ class Steps(Task):
             raise InputError("no answer has a line with a number before its ####; expected solutions such as GSM8K's")
         if lacking := len(rows) - len(self.solutions):
             self.tell(f"answers without a line with a number before their ####, left out: {lacking}")
+        check_room(checkpoint, [solution.shared.ids for solution in self.solutions], 0)
         self.facts = sum(solution.facts for solution in self.solutions)
         return [step for solution in self.solutions for step in solution.steps]
 
-    def prompts(self, checkpoint: OpenModel, questions: Sequence[Step], max_new_tokens: int) -> list[list[int]]:
-        prompts = [[*step.prompt] for step in questions]
-        check_room(checkpoint, prompts, max_new_tokens)
-        check_room(checkpoint, [solution.shared.ids for solution in self.solutions], 0)
-        return prompts
+    def prompts(self, checkpoint: OpenModel, questions: Sequence[Step]) -> list[list[int]]:
+        return [[*step.prompt] for step in questions]
 
     def judge(self, question: Question, reply) -> Prediction:
-        extracted = line_result(reply.text)
-        return {
-            "id": question.id,
-            "question": question.text,
-            "reference": question.reference,
-            "reply": reply.text,
-            "extracted": extracted,
-            "correct": is_correct(extracted or "", line_result(question.reference)),
-            "tokens": reply.tokens,
-            "mul_tokens": reply.mul_tokens,
-            "finished": reply.finished,
-        }
+        number, expected = line_result(reply.text), line_result(question.reference)
+        return prediction(question, reply, {"extracted": number, "correct": is_correct(number or "", expected)})
 
     def measure(self, checkpoint: OpenModel, rank: int, processes: int) -> dict[str, Prediction]:
         own = self.solutions[rank::processes]
@@ -122,6 +107,28 @@ class Steps(Task):
             "facts": {"facts": self.facts, "fact_bits": sums["fact_bits"]},
             "fact_usage": fact_usage(rows),
         }
+
+    @staticmethod
+    def summary(results: dict[str, Any]) -> str:
+        """Return the results in a few lines for their reader."""
+        figures, facts = results["metrics"], results["facts"]
+        numbers, words = (
+            "none" if (value := figures[f"{kind}_bits_per_byte"]) is None else f"{value:.4f} bits per byte"
+            for kind in KINDS.values()
+        )
+        lines = [
+            f"step accuracy: {figures['step_accuracy']:.1%} ({figures['correct']} of {figures['total']} steps of "
+            f"{results['questions']} questions), each after the true lines before it; {figures['finished_rate']:.1%} "
+            "of the replies ended by themselves",
+            f"shared text: numbers {numbers}, words {words}",
+            "Compare these between conditions, but not the bits of whole answers: a token that replaces a fact forgets "
+            "operand order, spacing and whether the result was written. A fact token in the lines before tells the "
+            "result just as 6*9=54 does.",
+        ]
+        if facts["facts"]:
+            each = f"{facts['fact_bits'] / facts['facts']:.2f} bits for each of {facts['facts']}"
+            lines.append(f"facts: {each}, in this condition's own writing; never to be compared")
+        return "\n".join([*lines, f"took {results['runtime']:.1f} seconds"])
 
 
 def rendering(checkpoint: OpenModel) -> Condition:
@@ -171,25 +178,3 @@ def step_bits(shared: SharedText, borders: Sequence[int], bits: np.ndarray) -> l
             row |= {f"{name}_bits": round(float(sums[kind][i]), 6), f"{name}_bytes": int(sizes[name][i])}
         rows.append(row | {"fact_bits": round(float(sums[OUTSIDE][i]), 6)})
     return rows
-
-
-def steps_summary(results: dict[str, Any]) -> str:
-    """Return the results in a few lines for their reader."""
-    figures, facts = results["metrics"], results["facts"]
-    numbers, words = (
-        "none" if (value := figures[f"{kind}_bits_per_byte"]) is None else f"{value:.4f} bits per byte"
-        for kind in KINDS.values()
-    )
-    lines = [
-        f"step accuracy: {figures['step_accuracy']:.1%} ({figures['correct']} of {figures['total']} steps of "
-        f"{results['questions']} questions), each after the true lines before it; {figures['finished_rate']:.1%} of "
-        "the replies ended by themselves",
-        f"shared text: numbers {numbers}, words {words}",
-        "Compare these between conditions, but not the bits of whole answers: a token that replaces a fact forgets "
-        "operand order, spacing and whether the result was written. A fact token in the lines before tells the result "
-        "just as 6*9=54 does.",
-    ]
-    if facts["facts"]:
-        each = f"{facts['fact_bits'] / facts['facts']:.2f} bits for each of {facts['facts']}"
-        lines.append(f"facts: {each}, in this condition's own writing; never to be compared")
-    return "\n".join([*lines, f"took {results['runtime']:.1f} seconds"])

@@ -20,7 +20,7 @@ from lm_harness import FLEXIBLE, STRICT, gsm8k_task, needs_harness
 from pydantic import TypeAdapter
 
 from domain_tokens import is_correct
-from domain_tokens.evaluation.replies import generate_replies
+from domain_tokens.evaluation.replies import reply_to, tokenize_prompts
 from domain_tokens.models.folder import open_model
 from domain_tokens.prompt import question_conversation
 from domain_tokens.runs.results_schema import EvaluationResults, ModelRecord, Prediction, TrainingResults
@@ -120,12 +120,12 @@ def test_batched_replies_equal_one_by_one_replies(quickstart, condition):
     checkpoint = open_model(str(root / f"sft_gsm8k_{condition}"), None)
     asked = [row["question"] for row in read_jsonl(root / "data/gsm8k/test.jsonl")[:20]]
     asked += ["What is 7 times 8?", "Hello", "List two colors.", "What is the capital of Peru?", "1+1 " * 40]
-    conversations = [question_conversation(text) for text in asked]
-    batched = dict(generate_replies(checkpoint, conversations, max_new_tokens=40, batch_size=25))
+    prompts = tokenize_prompts(checkpoint, [question_conversation(text) for text in asked])
+    batched = dict(reply_to(checkpoint, prompts, max_new_tokens=40, batch_size=25))
     assert len({len(reply.text) for reply in batched.values()}) > 3
-    for i, conversation in enumerate(conversations):
-        assert dict(generate_replies(checkpoint, [conversation], 40, 1))[0] == batched[i], asked[i]
-    assert batched == dict(generate_replies(checkpoint, conversations, max_new_tokens=40, batch_size=7))
+    for i, prompt in enumerate(prompts):
+        assert dict(reply_to(checkpoint, [prompt], 40, 1))[0] == batched[i], asked[i]
+    assert batched == dict(reply_to(checkpoint, prompts, max_new_tokens=40, batch_size=7))
 
 
 def test_its_models_answer_as_the_readme_shows(quickstart, monkeypatch):

@@ -18,7 +18,7 @@ from conftest import Terminal
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from domain_tokens.evaluation.replies import generate_replies, tokenize_prompts
+from domain_tokens.evaluation.replies import reply_to, tokenize_prompts
 from domain_tokens.evaluation.sampling import Sampling
 from domain_tokens.evaluation.streaming import ReplyStream, fit_context, stream_reply
 from domain_tokens.models.folder import open_model
@@ -104,9 +104,15 @@ class TestStream:
         assert "".join(pieces) == reply.text
 
 
+def evaluated_reply(checkpoint, max_new_tokens):
+    """The reply to QUESTION in an evaluation."""
+    prompts = tokenize_prompts(checkpoint, [question_conversation(QUESTION)])
+    return dict(reply_to(checkpoint, prompts, max_new_tokens, batch_size=1))[0]
+
+
 class TestSampling:
     def test_greedy_is_what_the_evaluations_do(self, checkpoint):
-        evaluated = dict(generate_replies(checkpoint, [question_conversation(QUESTION)], 12, 1))[0]
+        evaluated = evaluated_reply(checkpoint, 12)
         assert sampled(checkpoint, QUESTION, Sampling(None)) == evaluated.text
         assert sampled(checkpoint, QUESTION, Sampling(0.7, top_k=1)) == evaluated.text
 
@@ -378,7 +384,7 @@ class TestChat:
         chat.keeps_stopped = True
         chat.sampling = replace(chat.sampling, temperature=None)
         reply = chat.ask(QUESTION)
-        expected = dict(generate_replies(checkpoint, [question_conversation(QUESTION)], 3, 1))[0].text
+        expected = evaluated_reply(checkpoint, 3).text
         assert expected
         assert reply.text == expected
         assert chat.turns == [*question_conversation(QUESTION), {"role": "assistant", "content": expected}]

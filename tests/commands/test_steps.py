@@ -123,9 +123,8 @@ def test_the_bits_of_three_lines_are_those_computed_by_hand(name, fact_bits, toy
 
 def test_batched_steps_are_those_asked_one_by_one(toy_base, toy_data):
     checkpoint = open_model(str(toy_base["annotated"]), None)
-    rows = {f"gsm8k-{i:05}": row for i, row in enumerate(read_jsonl(toy_data / "gsm8k/test.jsonl"))}
-    task = Steps(lambda tokenizer: rows, print)
-    prompts = task.prompts(checkpoint, task.questions(checkpoint), 12)
+    task = Steps(SimpleNamespace(dataset=str(toy_data / "gsm8k"), subset=None, max_samples=None), print)
+    prompts = task.prompts(checkpoint, task.questions(checkpoint))
     texts = [solution.shared.ids for solution in task.solutions]
     batched = dict(token_bits(checkpoint, texts))
     for i, text in enumerate(texts):
