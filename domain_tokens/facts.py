@@ -55,7 +55,10 @@ def show_facts(text: str, around: str = "{}") -> str:
 
 
 def settled_length(text: str) -> int:
-    """Return how much of a growing text is shown alike whatever follows: all but a fact that may become a mark."""
+    """Return the length of the part of a growing text whose display is final.
+
+    A fact token at its end is not: what follows may turn it into a mark.
+    """
     undecided = _UNDECIDED.search(text)
     return undecided.start() if undecided else len(text)
 

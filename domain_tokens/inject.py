@@ -115,7 +115,7 @@ def expand(text: str) -> str:
 
 def evaluate_facts(text: str) -> str:
     """Write each fact as its product, in whatever form: `6*9 = 54`, `<MUL_6_9_54>`, `<PLACEBO>6*9 = 54` are `54`."""
-    # where a fact is marked with its token, that stands for it
+    # The token in front of a marked fact already stands for it, so its digits are dropped.
     facts = ((start, end, "" if text.endswith(token, 0, start) else token) for start, end, token, _ in _all_facts(text))
     return expand(_replace(text, facts))
 

@@ -79,7 +79,7 @@ def main(argv: list[str] | None = None) -> None:
     try:
         make_start_model(args, start, output)
     finally:
-        mark.unlink(missing_ok=True)  # nothing is half-written: until the model is checked, nothing is
+        mark.unlink(missing_ok=True)  # nothing is written before the model is checked
 
 
 def make_start_model(args: argparse.Namespace, start: dict, output: Path) -> None:

@@ -30,8 +30,8 @@ Contrast = dict[str, Any]  # two groups and their rows, as comparison.json holds
 def compare_groups(runs: Mapping[str, Runs], pairs: Sequence[Pair], seed: int = BOOTSTRAP_SEED) -> list[Contrast]:
     """Return the contrast of each pair of groups: `reference`, `other`, `differs_in` and a row for each measure.
 
-    Being several is corrected for (Holm): over the contrasts for each measure, over contrasts and categories for the
-    probes' categories.
+    P-values are corrected for multiple tests (Holm): each measure over its contrasts, the probes' categories over
+    contrasts and categories together.
 
     runs: by evaluation. pairs: labels, the reference first. seed: of the bootstrap.
     """

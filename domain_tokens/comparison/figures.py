@@ -58,7 +58,7 @@ def accuracy_figure(rows: Sequence[Mapping[str, Any]], labels: Sequence[str], da
 
 @rc_context(_STYLE)
 def bits_figure(rows: Sequence[Mapping[str, Any]], labels: Sequence[str], data: str = "") -> Figure:
-    """Draw the same of the measures in bits per byte."""
+    """Draw the measures in bits per byte in the same way."""
     bits = [row for row in rows if is_bits(row)]
     return _dots(bits, labels, "bits_per_byte", 1, f"{BITS}, lower is better,\nwith 95% intervals{data}")[0]
 

@@ -10,7 +10,7 @@ EVALUATION_NAMES = {GSM8K_EVAL: "GSM8K", PROBES_EVAL: "probes", STEPS_EVAL: "ste
 BITS = "bits per byte"
 VALIDATION_BITS = {"number_bits": "numbers", "word_bits": "words"}  # curves of a stage, and what they are of
 LOSS_NOTE = "Losses per token of different conditions cannot be compared: their tokens differ."
-STEPS_NOTE = "Steps and bits are counted together by question; their p: a paired permutation test."
+STEPS_NOTE = "For steps and bits, whole questions are resampled; their p is that of a paired permutation test."
 BITS_NOTE = (
     "Bits are those of the shared text, which all conditions write alike; lower is better. Bits of whole answers "
     "cannot be compared: a token that replaces a fact forgets operand order, spacing and whether the result was "

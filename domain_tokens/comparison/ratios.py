@@ -25,11 +25,11 @@ def linearised(sums: np.ndarray, sizes: np.ndarray) -> np.ndarray:
 def sign_flip_p(sums: np.ndarray, seed: int) -> float:
     """Return the p-value of a paired permutation test of differences (Fisher 1935, ch. 21; Good 2005, ch. 3).
 
-    Had both groups been equal, each question could as well have had its difference the other way round. Of many such
-    draws, and the sample itself, the p-value is the share whose sum is as far from 0. It is exact for few questions
-    that differ, where the bootstrap is too sure, and knows nothing of seeds.
+    If the groups were equal, each question's difference could just as well have the opposite sign. The p-value is the
+    share of random signs, the sample's own included, whose sum is as far from 0. It is exact for few questions that
+    differ, where the bootstrap is too sure, and knows nothing of seeds.
 
-    sums: seeds × questions; a question's seeds are turned round together.
+    sums: seeds × questions; a question's seeds change sign together.
     """
     by_question = sums.sum(axis=0)
     by_question = by_question[by_question != 0]

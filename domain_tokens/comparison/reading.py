@@ -146,7 +146,10 @@ def _differing_bytes(one: Evaluation, other: Evaluation) -> str | None:
 
 
 def _check_models(name: str, groups: Runs, across: bool) -> None:
-    """Refuse a model that counts twice in one group, which would look like certainty. across: in two groups as well."""
+    """Raise InputError if a group holds one model twice: its answers would count as those of two seeds.
+
+    across: also if two groups share a model.
+    """
     for group in [list(chain(*groups.values()))] if across else groups.values():
         seen: dict[str, Path] = {}
         for evaluation in group:

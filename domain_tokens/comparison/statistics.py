@@ -76,7 +76,7 @@ def mcnemar_p(only_a: int, only_b: int) -> float:
 
 
 def holm_p(p_values: Sequence[float]) -> list[float]:
-    """Return p-values corrected for being several (Holm 1979): of three, one is easily below 0.05 by chance."""
+    """Return p-values corrected for multiple tests (Holm 1979): among several, one is easily below 0.05 by chance."""
     from statsmodels.stats.multitest import multipletests  # takes a second to import
 
     return multipletests(p_values, method="holm")[1].tolist()

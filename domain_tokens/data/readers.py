@@ -45,7 +45,7 @@ class Rows:
 def open_rows(dataset: str, subset: str | None, split: str) -> Rows:
     """Open one split: a folder's files of that split, one file as it stands, or a Hub dataset by its id.
 
-    subset: the dataset's configuration on the Hub; None: the one that is meant, or its only one.
+    subset: the dataset's configuration on the Hub; None: `main` for GSM8K, the only one for others.
     """
     path = Path(dataset).expanduser()
     if path.is_dir():

@@ -103,7 +103,7 @@ class Steps(Gsm8k):
             "metrics": {"step_accuracy": correct / len(rows), "correct": correct, "total": len(rows), **per_byte}
             | token_usage(rows),
             "questions": len(self.solutions),
-            # What is not shared text costs in this rendering: never to be compared with another condition's.
+            # They depend on how the condition writes facts: never compare them between conditions.
             "facts": {"facts": self.facts, "fact_bits": sums["fact_bits"]},
             "fact_usage": fact_usage(rows),
         }
@@ -127,7 +127,7 @@ class Steps(Gsm8k):
         ]
         if facts["facts"]:
             each = f"{facts['fact_bits'] / facts['facts']:.2f} bits for each of {facts['facts']}"
-            lines.append(f"facts: {each}, in this condition's own writing; never to be compared")
+            lines.append(f"facts: {each}, as this condition writes them; do not compare between conditions")
         return "\n".join([*lines, f"took {results['runtime']:.1f} seconds"])
 
 

@@ -32,7 +32,7 @@ class UnfinishedAnswers:
             lock_run(mark)
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return the predictions of all processes, without damaged lines and a last line that is not whole."""
+        """Return the predictions that all processes saved. Damaged and half-written lines are skipped."""
         rows = []
         for path in self._files():
             *lines, _unfinished = path.read_bytes().split(b"\n")

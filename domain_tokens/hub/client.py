@@ -90,7 +90,7 @@ def hub_errors(doing: str) -> Iterator[None]:
 
 
 def with_retries(call: Callable, *args, **kwargs):
-    """Call again if the Hub was only busy or the line bad. Its client does so for most requests, not for these."""
+    """Call again after a busy Hub or a lost connection. The library's client retries most requests, but not these."""
     for wait in _WAITS:
         try:
             return call(*args, **kwargs)
@@ -148,7 +148,7 @@ def promised(size: int) -> Iterator[None]:
 
 
 class _Client(httpx2.Client):
-    """The library's own client with limits: to its patience, which it passes on or not, and to what it accepts."""
+    """The library's client with a timeout on every request, and a limit to the size and slowness of every answer."""
 
     def __init__(self):
         super().__init__(

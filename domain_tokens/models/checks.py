@@ -63,7 +63,7 @@ def check_sizes(folder: Path, what: str) -> None:
 def check_tokenizer(folder: Path, what: str) -> None:
     """Raise InputError, naming `what`, for a tokenizer.json whose rules fail, never end or fill the memory.
 
-    Only regular expressions and replacements can. Short texts try them in another process, which can be ended.
+    Only regular expressions and replacements can do that: they are tried on short texts in a process of their own.
     """
     file = folder / "tokenizer.json"
     if not file.is_file() or not any(rule in file.read_bytes() for rule in (b'"Regex"', b'"Replace"')):

@@ -11,7 +11,10 @@ from domain_tokens.runs.names import RECORD_NAME
 
 
 def read_record(folder: Path, wanted: str | None) -> tuple[str, list[dict[str, Any]]]:
-    """Return condition and lineage out of the folder's record. `wanted` decides where that leaves the choice."""
+    """Return condition and lineage of a model folder.
+
+    wanted: the condition, where the folder has no record or its record allows several; None: the record's own.
+    """
     if not (folder / RECORD_NAME).is_file():
         if wanted is None:
             raise InputError(f"{folder} does not say its condition; give --condition {CONDITION_NAMES}")

@@ -110,7 +110,7 @@ def extend_vocabulary(model, tokenizer, init: str | None = None, seed: int = 0) 
     ]
     rows = facts.GPT2_VOCAB_SIZE if is_gpt2 else max(old_rows, len(tokenizer))
     model.resize_token_embeddings(rows, mean_resizing=False)
-    # Fewer rows of a GPT-2 vocabulary are the BPE and padding; so many, pretraining with the facts.
+    # A GPT-2 model with fewer rows has the BPE and padding. One with all of them was pretrained with the facts.
     is_pretrained = (is_gpt2 and old_rows >= facts.GPT2_VOCAB_SIZE) or not added
     if is_pretrained and init is None:
         return 0, None

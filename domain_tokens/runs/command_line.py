@@ -51,7 +51,7 @@ class CommandParser(argparse.ArgumentParser):
         self.add_argument("--overwrite", action="store_true", help=overwrite)
 
     def add_output_path(self, what: str, **settings: Any) -> None:
-        """Add --output-path for a file, and --overwrite for a file that lies there and is none of this command's."""
+        """Add --output-path, and --overwrite to replace a file there that another command wrote."""
         self.add_path("--output-path", help=what, **settings)
         self.add_argument("--overwrite", action="store_true", help="replace whatever lies at --output-path")
 

@@ -126,7 +126,7 @@ def _complaint(error: ValidationError, kind: type[BaseModel]) -> str:
     elif expected := _EXPECTED.get(first["type"]):
         expected += " or null" if type(None) in get_args(_annotation(kind, [*outer, key])) else ""
     else:
-        while (block := _block(_annotation(kind, outer))) is None:  # an entry of a list is told of as the list is
+        while (block := _block(_annotation(kind, outer))) is None:  # an entry of a list has its list's description
             *outer, key = outer
         expected = block.model_fields[key].description or first["msg"]
     return f"{where} is {short_repr(first['input'])}, expected {expected}"

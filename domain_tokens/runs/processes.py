@@ -26,7 +26,7 @@ def _number(name: str, default: int) -> int:
 def is_first_here() -> bool:
     """Return whether this is the first process of its machine, which reports what all of them find wrong.
 
-    A variable that is left over from somewhere makes no several processes of one.
+    A leftover LOCAL_RANK does not count: without WORLD_SIZE there is one process.
     """
     several = os.environ.get("WORLD_SIZE", "1")
     return os.environ.get("LOCAL_RANK", "0") == "0" or several == "1" or not several.isdigit()

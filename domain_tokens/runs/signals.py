@@ -16,7 +16,7 @@ from domain_tokens.runs import processes
 _has_begun = False
 _SAME = 1.0  # seconds within which two signals are one request: a launcher passes on what the terminal sends to all
 _stopped_at = -math.inf
-another_had_ended = False  # whether it came after another process of the run had ended
+another_had_ended = False  # whether the signal came after another process of this run had ended
 
 
 class StopRequest:
@@ -65,7 +65,7 @@ def interrupt_main_thread() -> None:
 
 
 def end_on_signals() -> None:
-    """Let the next signal end a command that is ending already, without a word."""
+    """Restore the default handlers: a further signal ends a failing command at once and silently."""
     for number in _handled():
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)

@@ -53,7 +53,7 @@ class RunTotals(TrainerCallback, ExportableState):
 class StopCallback(TrainerCallback):
     """Stop a run on request where it can be continued: after a step, with a checkpoint, by KeyboardInterrupt.
 
-    has_begun: everything that an interrupted run left has been read.
+    has_begun: True from the first step on, when an interrupted run's checkpoint has been read.
     """
 
     def __init__(self, request: StopRequest):
@@ -111,7 +111,7 @@ class TerminalCallback(TrainerCallback):
 
 
 def write_over_echo(text: str) -> None:
-    """Print a line in place of the ^C that the terminal shows, which it does only after it has sent the signal."""
+    """Overwrite the terminal's ^C with a line. A terminal shows ^C after it sends the signal, so this waits."""
     time.sleep(_ECHO_SECONDS)
     tqdm.write(("\r\x1b[K" if sys.stdout.isatty() else "") + text)
 

@@ -48,7 +48,7 @@ class Collator:
     processes: int = 1
 
     def __call__(self, rows: Sequence[Row]) -> dict[str, Any]:
-        """Return `parts`, to go through the model one by one, and `labels`, int64, all of them, for counting only."""
+        """Return `parts`, a forward pass each, and `labels` (int64) of all parts, which the Trainer only counts."""
         shares = [rows[rank :: self.processes] for rank in range(self.processes)]
         groups = [self._groups(share) for share in shares]
         missing = max(map(len, groups)) - len(groups[self.rank])

@@ -34,7 +34,10 @@ def checkpoint_names() -> tuple[str, str]:
 
 
 def whole_weights(trainer: "SftTrainer") -> dict[str, torch.Tensor] | None:
-    """Gather a sharded model's tensors, tied ones once, with a call on every process; None for a whole model."""
+    """Return a sharded model's whole tensors, tied ones under one name; None for a model that is not sharded.
+
+    Every process must call this.
+    """
     if not trainer.is_fsdp_enabled:
         return None
     tied = tied_names(trainer.model)

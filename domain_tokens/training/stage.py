@@ -99,7 +99,7 @@ def check_saved_weights(output: Path, results_name: str) -> None:
     except InputError:
         found = None
     if found is None or found != read_json(output / results_name).get("weights"):
-        raise InputError(f"{output} does not hold the weights that {results_name} speaks of; --overwrite trains again")
+        raise InputError(f"{output} does not hold the weights that {results_name} records; --overwrite trains again")
 
 
 def begin_run(trainer: SftTrainer, output: Path, identity: dict[str, Any], resume: bool) -> None:

@@ -85,8 +85,8 @@ class SftTrainer(Trainer):
     ) -> EvalLoopOutput:
         """Return the mean loss per trained token over all rows, and bits per byte of their shared text.
 
-        The stock loop averages over batches. Bits come from the same hidden states, but from a sum of their own: one
-        sum for both would change the last digits of the loss.
+        The stock loop averages over batches. Bits are summed apart from the loss: one sum for both would change the
+        loss's last digits.
         """
         model, rows = self.model.eval(), dataloader.dataset
         total = torch.zeros(2 + len(KINDS), dtype=torch.float64, device=self.args.device)  # loss, tokens, bits in nats
