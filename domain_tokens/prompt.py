@@ -9,10 +9,7 @@ Training, evaluation and the chat template that travels with a model all come fr
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:  # numpy takes long to import, and no command line needs it
-    import numpy as np
+from typing import NamedTuple
 
 Message = dict[str, str]  # {"role": "system" | "user" | "assistant", "content": text}
 ROLES = ("system", "user", "assistant")
@@ -148,13 +145,6 @@ def reserved_token_finder(tokenizer) -> Callable[[str], str | None]:
 def _any_of(texts: Iterable[str]) -> re.Pattern[str]:
     """Return a pattern of any of the texts, the longest first; without texts, a pattern that nothing matches."""
     return re.compile("|".join(map(re.escape, sorted(texts, key=len, reverse=True))) or r"(?!)")
-
-
-def labels(ids: "np.ndarray", trained: "np.ndarray") -> "np.ndarray":
-    """Return one label (int32) per token, `IGNORED_LABEL` where untrained, for a causal LM that shifts by itself."""
-    import numpy as np
-
-    return np.where(trained, ids, np.int32(IGNORED_LABEL))
 
 
 def cut_reply(text: str, end_of_text: str = "<|endoftext|>") -> str:

@@ -49,13 +49,13 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--question", help="ask this and print the reply")
     what.add_argument("--interactive", action="store_true", help="a conversation; questions may come from a pipe")
-    parser.add_argument("--num-samples", type=int, help="replies to the question, with seeds counted up (default: 1)")
+    parser.add_number("--num-samples", 1, help="replies to the question, with seeds counted up (default: 1)")
     parser.add_argument("--temperature", type=float, help="above 1 more varied, below 1 less (default: 0.7)")
     parser.add_argument("--top-k", type=int, help="draw from so many likeliest tokens (default: all)")
     parser.add_argument("--top-p", type=float, help="draw from the likeliest tokens of this share (default: all)")
     parser.add_argument("--greedy", action="store_true", help="always take the likeliest token")
     parser.add_argument("--seed", type=int, default=42, help="seed of the first reply (default: 42)")
-    parser.add_argument("--max-new-tokens", type=int, default=256, help="longest reply, in tokens (default: 256)")
+    parser.add_number("--max-new-tokens", 1, default=256, help="longest reply, in tokens (default: 256)")
     parser.add_argument("--system-prompt", help="a system message in front of the question")
     parser.add_condition()
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: a GPU where there is one)")
@@ -66,14 +66,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         raise InputError("--greedy gives one reply; leave out --temperature, --top-k, --top-p and --num-samples")
     if args.interactive and (args.json or args.num_samples is not None):
         raise InputError("--json and --num-samples belong to --question, not to --interactive")
-    for flag, value in (("--num-samples", args.num_samples), ("--max-new-tokens", args.max_new_tokens)):
-        if value is not None and value < 1:
-            raise InputError(f"{flag} is {value}, expected at least 1")
     temperature = None if args.greedy else 0.7 if args.temperature is None else args.temperature
     args.sampling = Sampling(temperature, args.top_k, args.top_p)
-    for flag, text in (("--question", args.question), ("--system-prompt", args.system_prompt)):
-        if text is not None and not text.strip():
-            raise InputError(f"{flag} is empty, expected some text")
     return args
 
 

@@ -51,8 +51,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_path("--tokenizer", help="Hub id or folder (default: for toy a BPE of the rows, else GPT-2's)")
     parser.add_path("--model-path", help="measure the evaluation of this model")
     parser.add_path("--questions", help="questions for it: a GSM8K-like dataset with a test split")
-    for name, (default, _, meaning) in INTEGERS.items():
-        parser.add_argument(f"--{name}", type=int, default=default, help=meaning)
+    for name, (default, least, meaning) in INTEGERS.items():
+        parser.add_number(f"--{name}", least, default=default, help=meaning)
     parser.add_argument("--device", choices=["cpu", "cuda"], help="(default: a GPU where there is one)")
     parser.add_output_path("write all figures to this JSON file")
     args = parser.parse(argv)
@@ -60,10 +60,6 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         raise InputError("give --train-data to measure training, --model-path to measure evaluation, or both")
     if bool(args.model_path) != bool(args.questions):
         raise InputError("--model-path and --questions belong together; give both")
-    for name, (_, least, _) in INTEGERS.items():
-        value = getattr(args, name.replace("-", "_"))
-        if value is not None and value < least:
-            raise InputError(f"--{name} is {value}, expected at least {least}")
     return args
 
 

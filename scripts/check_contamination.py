@@ -29,12 +29,10 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         help="training rows of either stage, in Tulu's form or GSM8K's: Hub ids, folders with train.jsonl, or files",
     )  # fmt: skip
     parser.add_path("--questions", required=True, help="GSM8K: Hub id, folder with test.jsonl, or one file")
-    parser.add_argument("--ngram", type=int, default=NGRAM, help=f"words in a row (default: {NGRAM})")
+    parser.add_number("--ngram", 1, default=NGRAM, help=f"words in a row (default: {NGRAM})")
     parser.add_argument("--seed", type=int, default=42, help="draws the probes, as in their evaluation (default: 42)")
     parser.add_output_path("write all figures and every hit to this JSON file")
     args = parser.parse(argv)
-    if args.ngram < 1:
-        raise InputError(f"--ngram is {args.ngram}, expected at least 1 word")
     if repeated := {path for path in args.train_data if args.train_data.count(path) > 1}:
         raise InputError(f"--train-data {min(repeated)} is given more than once")
     return args

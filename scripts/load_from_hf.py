@@ -33,10 +33,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--include-checkpoints", action="store_true", help="checkpoint-* folders too, if there are any")
     parser.add_path("--registry", default=str(REGISTRY), help="YAML (default: scripts/configs/models.yaml)")
     parser.add_argument("--namespace", metavar="OWNER", help="the repositories' owner, in place of the registry's")
-    args = parser.parse(argv)
-    if args.revision is not None and not args.revision.strip():
-        raise InputError("--revision is empty, expected a branch, tag or commit")
-    return args
+    return parser.parse(argv)
 
 
 def main(argv: list[str] | None = None) -> None:

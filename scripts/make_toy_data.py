@@ -9,7 +9,6 @@ from pathlib import Path
 
 from domain_tokens import toy
 from domain_tokens.runs.command_line import CommandParser, run
-from domain_tokens.runs.errors import InputError
 from domain_tokens.runs.files import jsonl_text
 from domain_tokens.runs.folders import write_data
 from domain_tokens.runs.terminal import say
@@ -20,19 +19,13 @@ DRILLS = 0.2  # share of bare products and sums among the training problems
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = CommandParser(__doc__)
     parser.add_data_dir("tulu/train.jsonl and gsm8k/{train,test}.jsonl")
-    parser.add_argument("--chats", type=int, default=7000, help="rows of tulu/train.jsonl (default: 7000)")
-    parser.add_argument("--problems", type=int, default=7000, help="rows of gsm8k/train.jsonl (default: 7000)")
-    parser.add_argument("--test-problems", type=int, default=200, help="rows of gsm8k/test.jsonl (default: 200)")
+    parser.add_number("--chats", 1, default=7000, help="rows of tulu/train.jsonl (default: 7000)")
+    parser.add_number("--problems", 1, default=7000, help="rows of gsm8k/train.jsonl (default: 7000)")
+    parser.add_number("--test-problems", 1, default=200, help="rows of gsm8k/test.jsonl (default: 200)")
     meaning = "share of problems that multiply 11..60, or a product of the table, by a digit (default: 0)"
-    parser.add_argument("--two-digit", type=float, default=0.0, help=meaning)
+    parser.add_number("--two-digit", 0, 1, kind=float, default=0.0, help=meaning)
     parser.add_argument("--seed", type=int, default=42, help="draws every row (default: 42)")
-    args = parser.parse(argv)
-    for flag, rows in (("--chats", args.chats), ("--problems", args.problems), ("--test-problems", args.test_problems)):
-        if rows < 1:
-            raise InputError(f"{flag} is {rows}, expected at least 1")
-    if not 0 <= args.two_digit <= 1:
-        raise InputError(f"--two-digit is {args.two_digit}, expected 0 to 1")
-    return args
+    return parser.parse(argv)
 
 
 def main(argv: list[str] | None = None) -> None:

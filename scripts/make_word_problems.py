@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from domain_tokens.runs.command_line import CommandParser, run
-from domain_tokens.runs.errors import InputError
 from domain_tokens.runs.files import jsonl_text
 from domain_tokens.runs.folders import write_data
 from domain_tokens.runs.terminal import say
@@ -55,14 +54,10 @@ _SLOT = re.compile(r"\[([ab])(?:\|(\w+)\|(\w+))?\]")
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = CommandParser(__doc__)
     parser.add_data_dir("test.jsonl")
-    parser.add_argument("--rounds", type=int, default=4, help="problems for each of the 81 products (default: 4)")
-    parser.add_argument("--two-digit", type=int, default=276, help="problems of 10..99 times 2..9 (default: 276)")
+    parser.add_number("--rounds", 1, 100, default=4, help="problems for each of the 81 products (default: 4)")
+    parser.add_number("--two-digit", 0, 10_000, default=276, help="problems of 10..99 times 2..9 (default: 276)")
     parser.add_argument("--seed", type=int, default=42, help="draws every problem (default: 42)")
-    args = parser.parse(argv)
-    for flag, count, least, most in (("--rounds", args.rounds, 1, 100), ("--two-digit", args.two_digit, 0, 10_000)):
-        if not least <= count <= most:
-            raise InputError(f"{flag} is {count}, expected {least} to {most}")
-    return args
+    return parser.parse(argv)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -36,8 +36,6 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         raise InputError(f"{repeated[0]} is given more than once; each model goes to a repository of its own")
     if not re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", args.license):
         raise InputError(f"--license is {args.license!r}, expected one of the Hub's, such as mit or apache-2.0")
-    if not args.commit_message.strip():
-        raise InputError("--commit-message is empty, expected a line of text")
     return args
 
 

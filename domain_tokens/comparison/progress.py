@@ -4,9 +4,9 @@ import itertools
 from pathlib import Path
 
 from domain_tokens.comparison.formats import EVALUATION_NAMES, STAGE_NAMES, percent
-from domain_tokens.comparison.reading import is_generated
 from domain_tokens.conditions import CONDITIONS
 from domain_tokens.runs import names
+from domain_tokens.runs.provenance import is_generated
 from domain_tokens.runs.results_schema import CheckpointState, ModelRecord, TrainingResults, evaluation_schemas
 from domain_tokens.runs.validation import read_results
 

@@ -10,6 +10,7 @@ from typing import Any
 from domain_tokens.comparison.formats import VALIDATION_BITS
 from domain_tokens.runs.errors import InputError
 from domain_tokens.runs.names import EVALUATIONS, PROBES_EVAL, STEPS_EVAL, predictions_file, results_file
+from domain_tokens.runs.provenance import is_generated
 from domain_tokens.runs.results_schema import evaluation_schemas
 from domain_tokens.runs.validation import read_predictions, read_results
 
@@ -73,11 +74,6 @@ def data_label(runs: Mapping[str, Runs]) -> str:
     """Return what tables and plots say of the data: that it is generated, if a model comes from the toy world."""
     lineages = [each.results.get("lineage") for groups in runs.values() for group in groups.values() for each in group]
     return " (generated data)" if any(map(is_generated, lineages)) else ""
-
-
-def is_generated(lineage: Sequence[Mapping[str, Any]] | None) -> bool:
-    """Return whether a model's history, if it is known, begins in the toy world."""
-    return bool(lineage) and lineage[0].get("source") == "toy"
 
 
 def _read(folder: Path, name: str, condition: str | None) -> Evaluation:

@@ -30,7 +30,7 @@ from domain_tokens.runs.errors import InputError, RunError
 from domain_tokens.runs.files import read_json, user_path, write_json
 from domain_tokens.runs.folders import wait_for_lock
 
-_ABOUT, _KINDS = "about.json", "{}.kinds.npy"  # the first is written last
+_ABOUT = "about.json"  # written last
 _UNUSED_DAYS = 30  # prepared rows are removed after that
 _CHUNK = 200  # rows that a process prepares at a time
 
@@ -122,11 +122,7 @@ def _write(folder: Path, train: Prepared, val: Prepared, left_out: dict[str, Any
     for name, prepared in (("train", train), ("val", val)):
         for kind in ARRAYS:
             np.save(folder / f"{name}.{kind}.npy", getattr(prepared, kind))
-        counts = {count: getattr(prepared, count) for count in COUNTS}
-        about[name] = {"counts": counts, "digest": prepared.digest(), "shared_bytes": prepared.shared_bytes}
-        if prepared.kinds is not None:
-            np.save(folder / _KINDS.format(name), prepared.kinds)
-            about[name]["kinds"] = hashlib.sha256(prepared.kinds.data).hexdigest()
+        about[name] = {count: getattr(prepared, count) for count in COUNTS} | {"digest": prepared.digest(ARRAYS)}
     write_json(folder / _ABOUT, about)
 
 
@@ -136,15 +132,11 @@ def _read(folder: Path) -> tuple[Prepared, Prepared, dict[str, Any]] | None:
     try:
         about = read_json(folder / _ABOUT)
         for name in ("train", "val"):
-            arrays = [np.load(folder / f"{name}.{kind}.npy", mmap_mode="r") for kind in ARRAYS]
-            cut, dropped, injected, too_long = (about[name]["counts"][count] for count in COUNTS)
-            too_long = Counter({int(length): rows for length, rows in too_long.items()})
-            shared_bytes = Counter(about[name]["shared_bytes"])
-            kinds = np.load(folder / _KINDS.format(name)) if "kinds" in about[name] else None
-            if kinds is not None and hashlib.sha256(kinds.data).hexdigest() != about[name]["kinds"]:
-                return None
-            splits.append(Prepared(*arrays, cut, dropped, Counter(injected), too_long, kinds, shared_bytes))
-            if splits[-1].digest() != about[name]["digest"]:
+            arrays = {kind: np.load(folder / f"{name}.{kind}.npy", mmap_mode="r") for kind in ARRAYS}
+            counts = {count: about[name][count] for count in COUNTS}
+            counts |= {count: Counter(counts[count]) for count in ("injected", "shared_bytes")}
+            splits.append(Prepared(**arrays, **counts))
+            if splits[-1].digest(ARRAYS) != about[name]["digest"]:
                 return None
         return *splits, about["left_out"]
     except (FileNotFoundError, EOFError, ValueError, KeyError, TypeError, InputError):

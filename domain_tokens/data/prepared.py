@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import compress
 
@@ -11,10 +11,11 @@ import numpy as np
 from domain_tokens.conditions import Condition
 from domain_tokens.data.shared_text import KINDS, shared_texts
 from domain_tokens.facts import placebo_token
-from domain_tokens.prompt import Message, encode_conversations, labels
+from domain_tokens.prompt import IGNORED_LABEL, Message, encode_conversations
 
 CUT_LIMIT = 0.01  # share of rows that are cut; more deserve a warning
-ARRAYS, COUNTS = ("ids", "trained", "offsets"), ("cut", "dropped", "injected", "too_long")  # the fields of Prepared
+ROWS = ("ids", "trained", "offsets")
+ARRAYS, COUNTS = (*ROWS, "kinds"), ("cut", "dropped", "injected", "too_long", "shared_bytes")  # the fields of Prepared
 
 
 @dataclass
@@ -23,8 +24,8 @@ class Prepared:
 
     ids: int32; trained: bool, True where loss applies; offsets: int64, row i is [offsets[i] : offsets[i + 1]]. As a
     dataset for Trainer, item i is {"input_ids": …, "labels": …}, int32, unpadded. too_long: the lengths, in tokens, of
-    rows that had to be cut, whether they were kept or dropped. kinds: uint8, of `shared_text` for each token, in
-    validation rows only, whose items then have "kinds" too; shared_bytes: by the kinds' names.
+    rows that had to be cut, whether they were kept or dropped. kinds: uint8, of `shared_text` for each token; empty but
+    for validation rows, whose items then have "kinds" too. shared_bytes: by the kinds' names.
     """
 
     ids: np.ndarray
@@ -33,8 +34,8 @@ class Prepared:
     cut: int
     dropped: int
     injected: Counter[str]
-    too_long: Counter[int] = field(default_factory=Counter)
-    kinds: np.ndarray | None = None
+    too_long: list[int] = field(default_factory=list)
+    kinds: np.ndarray = field(default_factory=lambda: np.empty(0, np.uint8))
     shared_bytes: Counter[str] = field(default_factory=Counter)
 
     def __len__(self) -> int:
@@ -44,17 +45,17 @@ class Prepared:
         row = slice(self.offsets[i], self.offsets[i + 1])
         ids = np.array(self.ids[row])
         item = {"input_ids": ids, "labels": labels(ids, self.trained[row])}
-        return item if self.kinds is None else item | {"kinds": np.array(self.kinds[row])}
+        return item | {"kinds": np.array(self.kinds[row])} if len(self.kinds) else item
 
     @property
     def trained_tokens(self) -> int:
         """Number of labels that carry loss: a causal LM predicts each token from those before it, never the first."""
         return int(np.count_nonzero(self.trained) - np.count_nonzero(self.trained[self.offsets[:-1]]))
 
-    def digest(self) -> str:
-        """Return the sha256, in hexadecimal, of all rows: tokens, and where loss applies."""
+    def digest(self, names: Sequence[str] = ROWS) -> str:
+        """Return the sha256, in hexadecimal, of the arrays of these names: tokens, and where loss applies."""
         digest = hashlib.sha256()
-        for name in ARRAYS:
+        for name in names:
             digest.update(np.ascontiguousarray(getattr(self, name)).data)
         return digest.hexdigest()
 
@@ -67,6 +68,11 @@ class Prepared:
             "tokens": len(self.ids),
             "trained_tokens": self.trained_tokens,
         }
+
+
+def labels(ids: np.ndarray, trained: np.ndarray) -> np.ndarray:
+    """Return one label (int32) per token, `IGNORED_LABEL` where untrained, for a causal LM that shifts by itself."""
+    return np.where(trained, ids, np.int32(IGNORED_LABEL))
 
 
 def prepare(
@@ -95,7 +101,7 @@ def prepare(
         sum(len(row.ids) < row.length for row in kept),
         len(encoded) - len(kept),
         injected,
-        Counter(row.length for row in encoded if len(row.ids) < row.length),
+        [row.length for row in encoded if len(row.ids) < row.length],
     )
     if is_measured:
         shared = [*compress(shared_texts(tokenizer, conversations, condition, max_length), is_kept)]
@@ -115,8 +121,6 @@ def _rewritten(message: Message, condition: Condition, placebo: str | None, coun
 
 def join(parts: Iterable[Prepared]) -> Prepared:
     """Return the rows of all parts, in order."""
-    parts = [*parts]
-    is_measured = bool(parts) and all(part.kinds is not None for part in parts)
     nothing = Prepared(np.empty(0, np.int32), np.empty(0, np.bool_), np.zeros(1, np.int64), 0, 0, Counter())
     parts = [nothing, *parts]
     return Prepared(
@@ -126,15 +130,15 @@ def join(parts: Iterable[Prepared]) -> Prepared:
         sum(part.cut for part in parts),
         sum(part.dropped for part in parts),
         sum((part.injected for part in parts), Counter()),
-        sum((part.too_long for part in parts), Counter()),
-        np.concatenate([part.kinds for part in parts[1:]]) if is_measured else None,
+        [length for part in parts for length in part.too_long],
+        np.concatenate([part.kinds for part in parts]),
         sum((part.shared_bytes for part in parts), Counter()),
     )
 
 
 def cut_warning(prepared: Prepared, max_length: int, context: int) -> str | None:
     """Return a warning if too many training rows had to be cut, with a length that would do; None otherwise."""
-    rows, lengths = len(prepared) + prepared.dropped, sorted(prepared.too_long.elements())
+    rows, lengths = len(prepared) + prepared.dropped, sorted(prepared.too_long)
     may_be_cut = int(CUT_LIMIT * rows)
     if len(lengths) <= may_be_cut:
         return None

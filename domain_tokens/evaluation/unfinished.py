@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from domain_tokens.runs import processes
-from domain_tokens.runs.files import write_json
-from domain_tokens.runs.folders import lock_run
+from domain_tokens.runs.folders import begin_run
 from domain_tokens.runs.names import unfinished_answers, unfinished_evaluation
 
 
@@ -23,13 +22,7 @@ class UnfinishedAnswers:
 
     def begin(self, settings: dict[str, Any], resume: bool) -> None:
         """Mark the evaluation as begun, in the main process. Remove what an earlier one left, unless it is resumed."""
-        mark = self.folder / unfinished_evaluation(self.name)
-        if mark.exists():
-            lock_run(mark)
-        if not (resume and mark.exists()):
-            self.remove()
-            write_json(mark, settings)
-            lock_run(mark)
+        begin_run(self.folder / unfinished_evaluation(self.name), settings, resume, self.remove)
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the predictions that all processes saved. Damaged and half-written lines are skipped."""

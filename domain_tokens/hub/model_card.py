@@ -28,7 +28,7 @@ from domain_tokens.runs.names import (
     STEPS_EVAL,
     results_file,
 )  # fmt: skip
-from domain_tokens.runs.provenance import was_injected
+from domain_tokens.runs.provenance import is_generated, was_injected
 from domain_tokens.runs.results_schema import TrainingResults, evaluation_schemas
 from domain_tokens.runs.validation import read_results
 
@@ -79,7 +79,7 @@ def _values(opened: OpenModel, folder: Path, repo_id: str) -> dict[str, Any]:
         "condition": condition,
         "stages": [stage for stage in opened.lineage if "dataset" in stage],
         "is_ablation": condition.injects and was_injected(opened.lineage) is False,
-        "is_generated": opened.lineage[0].get("source") == "toy",
+        "is_generated": is_generated(opened.lineage),
         "question": _QUESTION,
         "prompt": json.dumps(prompt_text(question_conversation(_QUESTION), opened.tokenizer.eos_token)),
         "end_of_text": opened.tokenizer.eos_token,

@@ -1,5 +1,6 @@
 """The vocabulary of every model here: the facts as tokens, a row for each token, and how new rows begin."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -104,42 +105,35 @@ def extend_vocabulary(model, tokenizer, init: str | None = None, seed: int = 0) 
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
 
-    starts = [
-        _StartRows(table[: len(known)], pieces, init or INITS[0], seed + i)
-        for i, table in enumerate(_embedding_tables(model))
-    ]
     rows = facts.GPT2_VOCAB_SIZE if is_gpt2 else max(old_rows, len(tokenizer))
     model.resize_token_embeddings(rows, mean_resizing=False)
     # A GPT-2 model with fewer rows has the BPE and padding. One with all of them was pretrained with the facts.
     is_pretrained = (is_gpt2 and old_rows >= facts.GPT2_VOCAB_SIZE) or not added
     if is_pretrained and init is None:
         return 0, None
-    with torch.no_grad():
-        for table, start in zip(_embedding_tables(model), starts, strict=True):
-            for token in ours if init else added:
-                row = tokenizer.convert_tokens_to_ids(token)
-                if init or token in pieces or row >= old_rows:
-                    table[row] = start.of(token)
+    id_of = tokenizer.convert_tokens_to_ids
+    begun = ours if init else [token for token in added if token in pieces or id_of(token) >= old_rows]
+    for i, table in enumerate(_embedding_tables(model)):
+        table[id_of(list(begun))] = _start_rows(table[: len(known)], begun, pieces, init or INITS[0], seed + i)
     return len(added), init or INITS[0]
 
 
-class _StartRows:
-    """How the rows of new tokens begin in one embedding table."""
+def _start_rows(
+    old: torch.Tensor, tokens: Sequence[str], pieces: dict[str, list[int]], init: str, seed: int
+) -> torch.Tensor:
+    """Return the first rows of new tokens in one embedding table: (tokens, width).
 
-    def __init__(self, old: torch.Tensor, pieces: dict[str, list[int]], init: str, seed: int):
-        """old: the rows of the old vocabulary, (tokens, width). pieces: the old tokens of each fact written out."""
-        self._mean, self._deviation = old.mean(dim=0), old.std(dim=0)
-        self._pieces = {token: old[ids].mean(dim=0) for token, ids in pieces.items()} if init == "pieces" else {}
-        self._generator = torch.Generator().manual_seed(seed) if init == "random" else None
-
-    def of(self, token: str) -> torch.Tensor:
-        """Return the row of a new token: (width,)."""
-        if self._generator is not None:
-            return self._mean + self._deviation * torch.randn(len(self._mean), generator=self._generator)
-        return self._pieces.get(token, self._mean)
+    old: the rows of the old vocabulary, (old tokens, width). pieces: the old tokens of each fact written out.
+    """
+    mean = old.mean(dim=0)
+    if init == "random":
+        generator = torch.Generator().manual_seed(seed)
+        return torch.stack([mean + old.std(dim=0) * torch.randn(len(mean), generator=generator) for _ in tokens])
+    known = pieces if init == "pieces" else {}
+    return torch.stack([old[known[token]].mean(dim=0) if token in known else mean for token in tokens])
 
 
 def _embedding_tables(model) -> list[torch.Tensor]:
-    """Return the input embedding, and the output embedding where that is another tensor."""
+    """Return the input embedding, and the output embedding where that is another tensor, to be written into."""
     inputs, outputs = model.get_input_embeddings().weight.data, model.get_output_embeddings().weight.data
     return [inputs] if outputs.data_ptr() == inputs.data_ptr() else [inputs, outputs]

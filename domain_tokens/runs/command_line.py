@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import math
 import os
 import re
 import sys
@@ -35,10 +36,16 @@ class CommandParser(argparse.ArgumentParser):
             description=docstring, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
         )
         self._takes_overrides = False
+        self._ranges: dict[str, tuple[float, float]] = {}
 
     def add_path(self, name: str, **settings: Any) -> None:
         """Add an argument that is a path or a Hub id; ~ is the home folder."""
         self.add_argument(name, type=user_path, **settings)
+
+    def add_number(self, name: str, least: float, most: float = math.inf, kind: type = int, **settings: Any) -> None:
+        """Add an argument for a number that is refused below `least` and above `most`."""
+        self._ranges[name] = least, most
+        self.add_argument(name, type=kind, **settings)
 
     def add_condition(self, required: bool = False, **settings: Any) -> None:
         meaning = "how facts are written in training text" if required else "for folders that do not say"
@@ -69,8 +76,13 @@ class CommandParser(argparse.ArgumentParser):
         self._check_words(sys.argv[1:] if argv is None else argv)
         args = self.parse_intermixed_args(argv) if self._takes_overrides else self.parse_args(argv)
         for name, value in vars(args).items():
-            if value == "":
+            if isinstance(value, str) and not value.strip():
                 self.error(f"--{name.replace('_', '-')} is empty")
+        for name, (least, most) in self._ranges.items():
+            value = getattr(args, name[2:].replace("-", "_"))
+            if value is not None and not least <= value <= most:
+                expected = f"at least {least}" if most == math.inf else f"{least} to {most}"
+                raise InputError(f"{name} is {value}, expected {expected}")
         if getattr(args, "seed", None) is not None:
             check_seed("--seed", args.seed)
         return args

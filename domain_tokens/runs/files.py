@@ -43,10 +43,6 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     write_text(path, json_text(value))
 
 
-def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    write_text(path, jsonl_text(rows))
-
-
 def json_text(value: Mapping[str, Any]) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -97,27 +97,33 @@ def lock_run(mark: Path) -> None:
         return
 
 
-def begin_run(mark: Path, settings: Mapping[str, Any]) -> None:
-    """Write the file `mark`, which says that a run has begun, and lock it. RunError if another process holds it."""
+def begin_run(
+    mark: Path, settings: Mapping[str, Any], resume: bool = False, clear: Callable[[], None] = lambda: None
+) -> None:
+    """Lock the file `mark`, which says that a run has begun. RunError if another process holds it.
+
+    Without a run to resume, `clear` what is left of an earlier one, then write the mark.
+    """
+    continues = resume and mark.exists()
     if mark.exists():
         lock_run(mark)
-    write_json(mark, settings)
-    lock_run(mark)
+    if not continues:
+        clear()
+        write_json(mark, settings)
+        lock_run(mark)
 
 
 @contextmanager
 def wait_for_lock(path: str, holder: str) -> Iterator[None]:
-    """Hold an exclusive lock on a file. holder: what another process that has it does, in a word to who waits."""
+    """Hold an exclusive lock on a file. holder: what another process that holds it does, for whoever has to wait."""
     lock = FileLock(path)
     try:
-        lock.acquire(timeout=_SILENCE)
+        held = lock.acquire(timeout=_SILENCE)
     except Timeout:
         say(f"waiting for another process that {holder}; end it if it hangs")
-        lock.acquire()
-    try:
+        held = lock.acquire()
+    with held:
         yield
-    finally:
-        lock.release()
 
 
 def check_model_folder(folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 import platform
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -38,3 +38,8 @@ def _commit() -> tuple[str | None, bool | None]:
 def was_injected(lineage: Iterable[Stage]) -> bool | None:
     """Return whether a model's last training wrote facts in its condition's way; None if its history does not say."""
     return next((stage["inject_mul_tokens"] for stage in reversed([*lineage]) if "inject_mul_tokens" in stage), None)
+
+
+def is_generated(lineage: Sequence[Stage] | None) -> bool:
+    """Return whether a model's history, if it is known, begins in the toy world."""
+    return bool(lineage) and lineage[0].get("source") == "toy"

@@ -22,7 +22,7 @@ from domain_tokens.runs.config import LoadedConfig, load_config
 from domain_tokens.runs.config_schema import SftConfig
 from domain_tokens.runs.errors import InputError, RunError
 from domain_tokens.runs.files import read_json, write_json, write_text
-from domain_tokens.runs.folders import claim_folder, find_everywhere, lock_run
+from domain_tokens.runs.folders import begin_run, claim_folder, find_everywhere
 from domain_tokens.runs.names import MODEL_FILES, RESOLVED_CONFIG, UNFINISHED
 from domain_tokens.runs.signals import StopRequest, run_has_begun
 from domain_tokens.training.callbacks import NumbersCallback, StopCallback, write_over_echo
@@ -73,7 +73,7 @@ def run_stage(stage: str, results_name: str, convert: Converter, args, say: Call
     if trainer.padding_reason is not None:
         say(f"note: rows are padded, not packed, which is slower: {trainer.padding_reason}\n")
     digests = {"train": train.digest(), "val": val.digest() if len(val) else None}
-    begin_run(trainer, output, identity | {"rows": {"digests": digests}}, args.resume)
+    begin_training(trainer, output, identity | {"rows": {"digests": digests}}, args.resume)
     watch(trainer, checkpoint, config, output)
     train_model(trainer, output, args.resume)
     results = training_results(trainer, checkpoint, stage, loaded, condition.injects, left_out | {"digests": digests})
@@ -102,25 +102,20 @@ def check_saved_weights(output: Path, results_name: str) -> None:
         raise InputError(f"{output} does not hold the weights that {results_name} records; --overwrite trains again")
 
 
-def begin_run(trainer: SftTrainer, output: Path, identity: dict[str, Any], resume: bool) -> None:
+def begin_training(trainer: SftTrainer, output: Path, identity: dict[str, Any], resume: bool) -> None:
     """Mark the folder incomplete and hold it until this process exits. A run that is not continued is cleared first.
 
     Raises InputError if the interrupted run had other rows, RunError if another process is writing here.
     """
     unfinished = output / UNFINISHED
-    continues = resume and unfinished.exists()
-    if continues and read_json(unfinished).get("rows", {}).get("digests") != identity["rows"]["digests"]:
+    begun = read_json(unfinished) if resume and unfinished.exists() else identity
+    if begun.get("rows", {}).get("digests") != identity["rows"]["digests"]:
         raise InputError(
             f"{output} was begun on other rows: {identity['config']['data']['dataset']} is not what it was; "
             "bring that data back, or --overwrite starts from scratch"
         )
     if trainer.is_world_process_zero():
-        if unfinished.exists():
-            lock_run(unfinished)
-        if not continues:
-            _clear_run(output)
-            write_json(unfinished, identity)
-            lock_run(unfinished)
+        begin_run(unfinished, identity, resume, lambda: _clear_run(output))
     find_everywhere(unfinished)
     run_has_begun()
 

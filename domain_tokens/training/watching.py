@@ -9,8 +9,7 @@ from transformers import TrainerCallback
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
 from domain_tokens.data.prepared import Prepared
-from domain_tokens.evaluation.greedy import decode_greedy
-from domain_tokens.evaluation.replies import cut_to_reply
+from domain_tokens.evaluation.replies import reply_to
 from domain_tokens.models.folder import OpenModel
 from domain_tokens.prompt import ASSISTANT_LABEL
 from domain_tokens.runs.errors import InputError, nearest, short_repr
@@ -30,21 +29,17 @@ class SamplesCallback(TrainerCallback):
 
     @torch.inference_mode()
     def on_evaluate(self, args, state, control, **kwargs):
-        model, tokenizer = self.checkpoint.model, self.checkpoint.tokenizer
-        ids = tokenizer(self.prompts, add_special_tokens=False)["input_ids"]
-        order = sorted(range(len(ids)), key=lambda i: -len(ids[i]))
+        model = self.checkpoint.model
+        ids = self.checkpoint.tokenizer(self.prompts, add_special_tokens=False)["input_ids"]
         was_training = model.training
-        with stock_model(model.eval()):
-            replies = {
-                order[place]: cut_to_reply(self.checkpoint, new).text
-                for place, new in decode_greedy(self.checkpoint, [ids[i] for i in order], SAMPLE_TOKENS)
-            }
+        with stock_model(model):
+            replies = dict(reply_to(self.checkpoint, ids, SAMPLE_TOKENS, batch_size=None))
         model.train(was_training)
         for i, prompt in enumerate(self.prompts):
             if self.numbers is not None:
-                self.numbers.add_text(f"sample {i + 1}", f"{prompt} **{replies[i]}**", state.global_step)
+                self.numbers.add_text(f"sample {i + 1}", f"{prompt} **{replies[i].text}**", state.global_step)
         asked, _, _ = self.prompts[0].rpartition(f"\n{ASSISTANT_LABEL}")
-        tqdm.write(shown_text(f"  {_one_line(asked)} -> {_one_line(replies[0])}"))
+        tqdm.write(shown_text(f"  {_one_line(asked)} -> {_one_line(replies[0].text)}"))
 
 
 def sample_prompts(checkpoint: OpenModel, val: Prepared, count: int) -> list[str]:

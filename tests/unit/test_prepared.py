@@ -90,7 +90,7 @@ def test_more_than_one_percent_of_cut_rows_deserve_a_warning_with_a_length_that_
 def test_rows_that_were_dropped_for_their_length_count_as_cut(toy_tokenizer):
     talks = [[{"role": "user", "content": "7" * 40}, {"role": "assistant", "content": "5"}]] * 3
     prepared = prepare(talks, toy_tokenizer, 20, "assistant", CONDITIONS["baseline"])
-    assert (len(prepared), prepared.dropped, prepared.too_long.total()) == (0, 3, 3)
+    assert (len(prepared), prepared.dropped, len(prepared.too_long)) == (0, 3, 3)
     assert "3 of 3 training rows (100.0%)" in cut_warning(prepared, 20, 1024)
 
 

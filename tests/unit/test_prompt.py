@@ -6,12 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jinja2.exceptions import TemplateError
 
+from domain_tokens.data.prepared import labels
 from domain_tokens.prompt import (
     CHAT_TEMPLATE,
     IGNORED_LABEL,
     cut_reply,
     encode_conversations,
-    labels,
     prompt_text,
     question_conversation,
     render,
