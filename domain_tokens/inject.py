@@ -58,8 +58,9 @@ _BOUND_AFTER = re.compile(
 )
 
 # What follows "=": perhaps a currency sign, perhaps a GSM8K annotation <<6*9=54>>, then the number.
+_GAP = re.compile(GAP)
 _RESULT = re.compile(
-    rf"{GAP}=(?!=){GAP}[{_CURRENCY}]?(?:<<[^<>\n]{{0,200}}>>)?{GAP}"
+    rf"=(?!=){GAP}[{_CURRENCY}]?(?:<<[^<>\n]{{0,200}}>>)?{GAP}"
     rf"(?P<sign>[-−–+]?)[{_CURRENCY}]?(?P<number>[0-9]++(?:,[0-9]{{3}})*+(?:\.[0-9]++)?|\.[0-9]++)"
 )
 _RESULT_GOES_ON = re.compile(rf"_|[kKMBx]\b|bn\b|[eE][-+]?[0-9]|[,.:'’][0-9{_FACT}]|{_GOES_ON}")
@@ -164,7 +165,9 @@ def _end_of_fact(text: str, product: re.Match[str], strict: bool) -> int | None:
     context = None if _BOUND_AFTER.match(text, end) else _left_context(text, product.start())
     if context is None:
         return None
-    result = _RESULT.match(text, end)
+    # Without an "=" to begin with, the pattern would look for one in the whole rest of the text, for every product.
+    equals = _GAP.match(text, end).end()
+    result = _RESULT.match(text, equals) if text.startswith("=", equals) else None
     # In 10 + 3*4 = 22 and in 6*9 = 50 + 4 the number is not the result of this product, right or wrong.
     if result and context != "operator" and not _RESULT_IS_OPERAND.match(text, result.end()):
         value = int(product[1]) * int(product[5])
