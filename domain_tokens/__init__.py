@@ -5,6 +5,7 @@ its own module, so that `import domain_tokens` and every `--help` stay fast.
 """
 
 import sys
+from pathlib import Path
 
 
 def _say_interrupted(kind: type[BaseException], error: BaseException, trace: object) -> None:
@@ -15,8 +16,10 @@ def _say_interrupted(kind: type[BaseException], error: BaseException, trace: obj
         sys.__excepthook__(kind, error, trace)
 
 
-# Here, because every command imports this package first, and its own imports already take a moment.
-sys.excepthook = _say_interrupted
+# Here, because every command imports this package first, and its own imports already take a moment. A command is a
+# script in a folder beside this package; other programs that import it keep their tracebacks.
+if Path(sys.argv[0]).resolve().parent.parent == Path(__file__).resolve().parent.parent:
+    sys.excepthook = _say_interrupted
 
 from domain_tokens.answers import extract_answer, is_correct  # noqa: E402
 from domain_tokens.inject import expand, inject  # noqa: E402

@@ -239,7 +239,7 @@ def measure_evaluation(args: argparse.Namespace, device) -> dict:
 
     from domain_tokens.data.readers import open_rows
     from domain_tokens.evaluation.questions import gsm8k_questions
-    from domain_tokens.evaluation.replies import reply_to, tokenize_prompts
+    from domain_tokens.evaluation.replies import check_room, reply_to, tokenize_prompts
     from domain_tokens.models.device import place
     from domain_tokens.models.folder import open_model
     from domain_tokens.prompt import question_conversation
@@ -254,6 +254,8 @@ def measure_evaluation(args: argparse.Namespace, device) -> dict:
     place(reference, device)
     questions, _ = gsm8k_questions(open_rows(args.questions, None, "test"), checkpoint.tokenizer)
     conversations = [question_conversation(asked.text) for asked in questions[: args.max_samples]]
+
+    check_room(checkpoint, tokenize_prompts(checkpoint, conversations), args.max_new_tokens)
 
     def ours():
         prompts = tokenize_prompts(checkpoint, conversations)

@@ -26,8 +26,8 @@ def sign_flip_p(sums: np.ndarray, seed: int) -> float:
     """Return the p-value of a paired permutation test of differences (Fisher 1935, ch. 21; Good 2005, ch. 3).
 
     If the groups were equal, each question's difference could just as well have the opposite sign. The p-value is the
-    share of random signs, the sample's own included, whose sum is as far from 0. It is exact for few questions that
-    differ, where the bootstrap is too sure, and knows nothing of seeds.
+    share of random signs, the sample's own included, whose sum is at least as far from 0. It is exact for few questions
+    that differ, where the bootstrap is too sure, and knows nothing of seeds.
 
     sums: seeds × questions; a question's seeds change sign together.
     """

@@ -24,8 +24,8 @@ class Prepared:
 
     ids: int32; trained: bool, True where loss applies; offsets: int64, row i is [offsets[i] : offsets[i + 1]]. As a
     dataset for Trainer, item i is {"input_ids": …, "labels": …}, int32, unpadded. too_long: the lengths, in tokens, of
-    rows that had to be cut, whether they were kept or dropped. kinds: uint8, of `shared_text` for each token; empty but
-    for validation rows, whose items then have "kinds" too. shared_bytes: by the kinds' names.
+    rows that had to be cut, whether they were kept or dropped. kinds: uint8, of `shared_text` for each token; empty
+    except in validation rows, whose items then have "kinds" too. shared_bytes: by the kinds' names.
     """
 
     ids: np.ndarray
@@ -53,7 +53,7 @@ class Prepared:
         return int(np.count_nonzero(self.trained) - np.count_nonzero(self.trained[self.offsets[:-1]]))
 
     def digest(self, names: Sequence[str] = ROWS) -> str:
-        """Return the sha256, in hexadecimal, of the arrays of these names: tokens, and where loss applies."""
+        """Return the sha256, in hexadecimal, of these arrays; by default of tokens and where loss applies."""
         digest = hashlib.sha256()
         for name in names:
             digest.update(np.ascontiguousarray(getattr(self, name)).data)

@@ -27,7 +27,7 @@ from domain_tokens.runs.results_schema import EVAL_VERSION, EvaluationResults
 from domain_tokens.runs.signals import run_has_begun
 from domain_tokens.runs.terminal import say
 
-_GSM8K_FLAGS = {"dataset": "dataset_path", "max_samples": "max_samples"}  # keys of its config, by flag
+_GSM8K_FLAGS = {"dataset": "dataset_path", "max_samples": "max_samples"}  # flags of its scripts, by key of its config
 
 
 def evaluate(kind: type[Task], args) -> None:

@@ -19,7 +19,6 @@ from domain_tokens.data.shared_text import KINDS, OUTSIDE, SharedText, shared_te
 from domain_tokens.evaluation.bits import token_bits
 from domain_tokens.evaluation.fact_usage import fact_usage
 from domain_tokens.evaluation.questions import Question, gsm8k_id, gsm8k_rows
-from domain_tokens.evaluation.replies import check_room
 from domain_tokens.evaluation.scores import prediction, token_usage
 from domain_tokens.evaluation.task import Gsm8k, Prediction
 from domain_tokens.inject import find_facts
@@ -72,7 +71,12 @@ class Steps(Gsm8k):
             raise InputError("no answer has a line with a number before its ####; expected solutions such as GSM8K's")
         if lacking := len(rows) - len(self.solutions):
             self.tell(f"answers without a line with a number before their ####, left out: {lacking}")
-        check_room(checkpoint, [solution.shared.ids for solution in self.solutions], 0)
+        longest = max(len(solution.shared.ids) for solution in self.solutions)
+        if longest > checkpoint.context:
+            raise InputError(
+                f"the longest solution has {longest} tokens, but the model has {checkpoint.context} positions; "
+                "leave that row out"
+            )
         self.facts = sum(solution.facts for solution in self.solutions)
         return [step for solution in self.solutions for step in solution.steps]
 
@@ -103,7 +107,7 @@ class Steps(Gsm8k):
             "metrics": {"step_accuracy": correct / len(rows), "correct": correct, "total": len(rows), **per_byte}
             | token_usage(rows),
             "questions": len(self.solutions),
-            # They depend on how the condition writes facts: never compare them between conditions.
+            # The bits depend on how the condition writes facts: never compare them between conditions.
             "facts": {"facts": self.facts, "fact_bits": sums["fact_bits"]},
             "fact_usage": fact_usage(rows),
         }

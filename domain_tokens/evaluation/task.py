@@ -23,7 +23,7 @@ class Task:
 
     name: str  # in names of files
     recipe: type  # what its YAML holds
-    what: str  # is asked, in words
+    what: str  # what is asked, in words
     unit = "question"
     one_line = False  # whether a reply is a single line
 
@@ -93,7 +93,7 @@ class Gsm8k(Task):
         return self.usable(gsm8k_questions, checkpoint)
 
     def usable(self, find: Callable[[Rows, Any], tuple[list, str]], checkpoint: OpenModel) -> list:
-        """Return what `find` makes of the usable rows, and say which were left out."""
+        """Return what `find` makes of the usable rows, at most `max_samples`, and say which were left out."""
         found, left_out = find(self.rows, checkpoint.tokenizer)
         if left_out:
             self.tell(f"unusable rows left out: {left_out}")

@@ -113,7 +113,7 @@ def extend_vocabulary(model, tokenizer, init: str | None = None, seed: int = 0) 
         return 0, None
     id_of = tokenizer.convert_tokens_to_ids
     begun = ours if init else [token for token in added if token in pieces or id_of(token) >= old_rows]
-    for i, table in enumerate(_embedding_tables(model)):
+    for i, table in enumerate(_embedding_tables(model) if begun else ()):
         table[id_of(list(begun))] = _start_rows(table[: len(known)], begun, pieces, init or INITS[0], seed + i)
     return len(added), init or INITS[0]
 
@@ -127,8 +127,9 @@ def _start_rows(
     """
     mean = old.mean(dim=0)
     if init == "random":
-        generator = torch.Generator().manual_seed(seed)
-        return torch.stack([mean + old.std(dim=0) * torch.randn(len(mean), generator=generator) for _ in tokens])
+        generator, deviation = torch.Generator().manual_seed(seed), old.std(dim=0)
+        drawn = [mean + deviation * torch.randn(len(mean), generator=generator) for _ in tokens]
+        return torch.stack(drawn).to(old.dtype)
     known = pieces if init == "pieces" else {}
     return torch.stack([old[known[token]].mean(dim=0) if token in known else mean for token in tokens])
 

@@ -104,10 +104,10 @@ def begin_run(
 
     Without a run to resume, `clear` what is left of an earlier one, then write the mark.
     """
-    continues = resume and mark.exists()
-    if mark.exists():
+    has_begun = mark.exists()
+    if has_begun:
         lock_run(mark)
-    if not continues:
+    if not (resume and has_begun):
         clear()
         write_json(mark, settings)
         lock_run(mark)

@@ -39,7 +39,7 @@ class Stage(TypedDict, total=False):
     stage: Required[str]  # prepare_base, start (a model of other makers), sft_tulu or sft_gsm8k
     source: str | None  # of a start model: Hub id, path, or toy
     revision: str  # of a start model: commit on the Hub
-    activation: str | None  # of a start model from a nanoGPT checkpoint: --activation
+    activation: str | None  # of a start model, by transformers' name; null where its config names none
     init: str  # of a start model: how the rows of new tokens began, pieces, mean, random or pretrained
     model_path: str  # of a trained model: the folder it was trained from
     start_weights: str  # sha256 of that folder's weights
@@ -180,7 +180,7 @@ class StepResults(_Evaluation, total=False):
 
     metrics: Required[StepMetrics]
     questions: Count
-    facts: dict[str, Number]  # facts: how many; fact_bits: what all text outside the shared one costs
+    facts: dict[str, Number]  # facts: how many; fact_bits: of all text but the shared text
     fact_usage: dict[str, dict[str, Count]]
 
 
@@ -195,7 +195,7 @@ class _Reply(TypedDict, total=False):
     correct: Required[bool]
     tokens: Required[Count]  # of the reply
     mul_tokens: Required[Count]  # of these, fact tokens
-    finished: Required[bool]  # whether the model ended the reply itself: with end-of-text or, a step's, a line break
+    finished: Required[bool]  # whether the model ended it itself: with end-of-text, a step also with a line break
 
 
 class Prediction(_Reply, total=False):

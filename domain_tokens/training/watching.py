@@ -33,7 +33,7 @@ class SamplesCallback(TrainerCallback):
         ids = self.checkpoint.tokenizer(self.prompts, add_special_tokens=False)["input_ids"]
         was_training = model.training
         with stock_model(model):
-            replies = dict(reply_to(self.checkpoint, ids, SAMPLE_TOKENS, batch_size=None))
+            replies = dict(reply_to(self.checkpoint, ids, SAMPLE_TOKENS, batch_size=len(ids)))
         model.train(was_training)
         for i, prompt in enumerate(self.prompts):
             if self.numbers is not None:

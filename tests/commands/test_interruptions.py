@@ -94,9 +94,14 @@ def test_nohup_keeps_a_run_going():
 
 
 LOADING = {
-    "before there is a command": "import domain_tokens, time; print('now', flush=True); time.sleep(60)",
+    "before there is a command": """
+        import sys, time
+        sys.argv = ["eval/run_gsm8k.py"]
+        import domain_tokens; print('now', flush=True); time.sleep(60)
+    """,
     "in the first library of all": """
         import sys, time
+        sys.argv = ["eval/run_gsm8k.py"]
         class Slow:
             def find_spec(self, name, *place):
                 if name == 'regex':

@@ -234,6 +234,17 @@ def llama(vocab_size: int, tied: bool) -> LlamaForCausalLM:
     ))  # fmt: skip
 
 
+def test_a_model_that_knows_the_facts_gets_the_placebo_in_a_spare_row():
+    """The row is one of the model's own, so nothing begins anew."""
+    plain = toy.tokenizer()
+    plain.add_tokens([*FACT_TOKENS])
+    model = llama(len(plain) + 20, tied=True)
+    before = model.get_input_embeddings().weight.detach().clone()
+    assert extend_vocabulary(model, plain) == (1, "pieces")
+    assert plain.convert_tokens_to_ids("<PLACEBO>") == len(plain) - 1
+    assert torch.equal(model.get_input_embeddings().weight, before)
+
+
 @pytest.mark.parametrize("tied", [True, False])
 def test_a_model_folder_gets_the_facts_at_its_end_with_the_mean_of_their_pieces(tmp_path, tied):
     plain = toy.tokenizer()

@@ -83,7 +83,7 @@ def test_it_learns(quickstart, condition):
     ],
 )
 def test_every_field_it_writes_is_described(quickstart, pattern, schema, count):
-    """Reading drops the fields that a schema does not know."""
+    """Validation drops the fields that a schema does not know."""
     paths = list(quickstart[0].glob(pattern))
     assert len(paths) == count
     for path in paths:
