@@ -49,6 +49,17 @@ def test_the_controls_make_one_start_model_a_seed_and_compare_all_pairs(capsys):
     assert report == ["scripts/make_report.py", "outputs/toy_controls", "--seeds", "0", "1", "2"]
 
 
+def test_the_real_experiment_with_its_controls_starts_all_conditions_from_one_model(capsys):
+    commands = planned(capsys, "--config", "scripts/configs/experiment_controls.yaml")
+    first = [each for each in commands if each[0] == "sft/sft_tulu.py"]
+    assert {value(each, "--model-path") for each in first} == {"outputs/experiment_controls/start"}
+    assert [(value(each, "--seed"), value(each, "--condition")) for each in first] == [
+        (seed, condition) for seed in "012" for condition in FOUR
+    ]
+    counts = [sum(each[0] == script for each in commands) for script in run_experiment.EVALUATION_SCRIPTS.values()]
+    assert counts == [12, 12, 12]
+
+
 def test_the_quickstart_is_compared_by_its_two_flags(capsys):
     compare = planned(capsys)[-2]
     assert value(compare, "--baseline-dir") == "outputs/toy/eval_baseline"

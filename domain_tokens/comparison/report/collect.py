@@ -55,9 +55,13 @@ class Experiment:
         """Return all evaluations with their names."""
         return [(name, each) for name, groups in self.runs.items() for group in groups.values() for each in group]
 
-    def trainings_of(self, stage: str, condition: str) -> list[dict[str, Any]]:
-        """Return the results of a stage, one for each seed."""
-        return [run.results for run in self.trainings if (run.stage, run.condition) == (stage, condition)]
+    def loss_curves(self, stage: str) -> dict[str, list[dict[str, Any]]]:
+        """Return a stage's loss curves by condition, one for each seed; conditions without any are left out."""
+        curves: dict[str, list[dict[str, Any]]] = {condition: [] for condition in self.conditions}
+        for run in self.trainings:
+            if run.stage == stage and run.results.get("loss_curves"):
+                curves[run.condition].append(run.results["loss_curves"])
+        return {condition: runs for condition, runs in curves.items() if runs}
 
 
 def collect_experiment(root: Path, seeds: Sequence[int] | None) -> Experiment:

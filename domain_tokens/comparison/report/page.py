@@ -1,6 +1,6 @@
 """The page as HTML. Jinja2 escapes all text, and page.js inserts the questions, which travel as JSON, as text."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -103,31 +103,28 @@ def _differences(contrasts: Sequence[Contrast], seeds: int) -> dict[str, str]:
 
 def _plots(experiment: Experiment) -> list[dict[str, str]]:
     """Return of each plot its title, its drawing, a note, and the same in words for readers who do not see it."""
+    plots = []
     rows, conditions = measures(experiment.contrasts), experiment.conditions
-    words = [
-        f"{row['name']}: {', '.join(f'{each} {formats.reached(row, each)}' for each in conditions)}" for row in rows
-    ]
-    bits = list(map(formats.is_bits, rows))
-    accuracies = [each for each, in_bits in zip(words, bits, strict=True) if not in_bits]
-    plots = [_plot("Right answers", accuracy_figure(rows, conditions), accuracies)]
-    if any(bits):
-        told = [each for each, in_bits in zip(words, bits, strict=True) if in_bits]
-        plots.append(_plot("Bits of the shared text", bits_figure(rows, conditions), told, formats.BITS_NOTE))
-    for stage, name in STAGE_NAMES.items():
-        curves = {
-            condition: [
-                run["loss_curves"] for run in experiment.trainings_of(stage, condition) if run.get("loss_curves")
+    for title, figure, in_bits, note in (
+        ("Right answers", accuracy_figure, False, ""),
+        ("Bits of the shared text", bits_figure, True, formats.BITS_NOTE),
+    ):
+        if shown := [row for row in rows if formats.is_bits(row) == in_bits]:
+            words = [
+                f"{row['name']}: {', '.join(f'{each} {formats.reached(row, each)}' for each in conditions)}"
+                for row in shown
             ]
-            for condition in conditions
-        }
-        if curves := {condition: runs for condition, runs in curves.items() if runs}:
-            losses = [_last_losses(condition, runs) for condition, runs in curves.items()]
-            plots.append(_plot(f"Loss, {name}", loss_figure(curves), losses, formats.LOSS_NOTE))
+            plots.append(_plot(title, figure(rows, conditions), words, note))
+    for stage, name in STAGE_NAMES.items():
+        curves = experiment.loss_curves(stage)
+        if curves:
+            words = _last_values(curves, {"train": "training loss", "validation": "validation loss"}, "")
+            plots.append(_plot(f"Loss, {name}", loss_figure(curves), words, formats.LOSS_NOTE))
         measured = [run.get(key) for runs in curves.values() for run in runs for key in formats.VALIDATION_BITS]
         if measured and all(measured):
-            told = [_last_bits(condition, runs) for condition, runs in curves.items()]
+            words = _last_values(curves, formats.VALIDATION_BITS, f" {formats.BITS}")
             title = f"Bits of the validation rows’ shared text, {name}"
-            plots.append(_plot(title, validation_bits_figure(curves), told, formats.BITS_NOTE))
+            plots.append(_plot(title, validation_bits_figure(curves), words, formats.BITS_NOTE))
     for evaluation, groups in experiment.replies.items():
         tokens = {
             label: [row["tokens"] for each in group for row in each.predictions] for label, group in groups.items()
@@ -145,20 +142,14 @@ def _plot(title: str, figure: Figure, words: list[str], note: str = "") -> dict[
     return {"title": title, "drawing": Markup(figure_as_svg(figure, name)), "words": "; ".join(words), "note": note}
 
 
-def _last_losses(condition: str, runs: list[dict[str, Any]]) -> str:
-    parts = []
-    for name, key in (("training", "train"), ("validation", "validation")):
-        if lasts := [run[key][-1][1] for run in runs if run[key]]:
-            parts.append(f"{name} loss {sum(lasts) / len(lasts):.4f}")
-    return f"{condition}, at the end: {', '.join(parts)}"
-
-
-def _last_bits(condition: str, runs: list[dict[str, Any]]) -> str:
-    parts = [
-        f"{name} {sum(run[key][-1][1] for run in runs) / len(runs):.4f} {formats.BITS}"
-        for key, name in formats.VALIDATION_BITS.items()
-    ]
-    return f"{condition}, at the end: {', '.join(parts)}"
+def _last_values(curves: Mapping[str, list[dict[str, Any]]], names: Mapping[str, str], unit: str) -> list[str]:
+    """Return in words where each condition's curves end, as means over seeds. names: of the curves, by key."""
+    words = []
+    for condition, runs in curves.items():
+        lasts = {name: [run[key][-1][1] for run in runs if run[key]] for key, name in names.items()}
+        parts = [f"{name} {sum(values) / len(values):.4f}{unit}" for name, values in lasts.items() if values]
+        words.append(f"{condition}, at the end: {', '.join(parts)}")
+    return words
 
 
 def _usage(experiment: Experiment) -> list[dict[str, Any]]:
