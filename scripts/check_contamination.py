@@ -33,7 +33,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=42, help="draws the probes, as in their evaluation (default: 42)")
     parser.add_output_path("write all figures and every hit to this JSON file")
     args = parser.parse(argv)
-    if repeated := {path for path in args.train_data if args.train_data.count(path) > 1}:
+    given = [str(Path(path)) for path in args.train_data]
+    if repeated := {path for path in given if given.count(path) > 1}:
         raise InputError(f"--train-data {min(repeated)} is given more than once")
     return args
 

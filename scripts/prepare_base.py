@@ -48,6 +48,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     # torch and transformers take seconds to import, which --help and usage errors need not wait for
+    from domain_tokens.models.record import history_of_source
     from domain_tokens.runs.files import shown_source
     from domain_tokens.runs.folders import begin_run, claim_folder
     from domain_tokens.runs.names import RECORD_NAME, UNFINISHED
@@ -62,7 +63,8 @@ def main(argv: list[str] | None = None) -> None:
     if args.activation:
         start["activation"] = ACTIVATIONS[args.activation]
     condition, *others = args.condition
-    settings = {"condition": condition, "lineage": [start]}
+    history = [] if args.toy else history_of_source(args.source)
+    settings = {"condition": condition, "lineage": [*history, start]}
     if others:
         settings["may_start"] = args.condition
     output, complete = claim_folder(
@@ -77,13 +79,13 @@ def main(argv: list[str] | None = None) -> None:
     mark = output / UNFINISHED
     begin_run(mark, settings)
     try:
-        make_start_model(args, start, output)
+        make_start_model(args, history, start, output)
     finally:
         mark.unlink(missing_ok=True)  # nothing is written before the model is checked
 
 
-def make_start_model(args: argparse.Namespace, start: dict, output: Path) -> None:
-    """Load, extend, check and save. start: the first entry of the record's lineage, completed here."""
+def make_start_model(args: argparse.Namespace, history: list[dict], start: dict, output: Path) -> None:
+    """Load, extend, check and save. history, start: the record's lineage; `start` is completed here."""
     from domain_tokens import toy
     from domain_tokens.hub.client import prepare_client
     from domain_tokens.models.folder import open_model, save_model, verify_model
@@ -101,13 +103,13 @@ def make_start_model(args: argparse.Namespace, start: dict, output: Path) -> Non
         model, tokenizer = load_source(args.source, args.tokenizer, start.get("activation"))
     added, begun = extend_vocabulary(model, tokenizer, args.init, args.seed)
     start["init"] = begun or "pretrained"
-    verify_model(model, tokenizer, args.source or output, condition)
+    verify_model(model, tokenizer, args.source or output, None)
 
     where = environment("cpu")
     names = ("activation_function", "hidden_act", "hidden_activation")
     start["activation"] = next((found for name in names if (found := getattr(model.config, name, None))), None)
     start |= {"commit": where["commit"], "dirty": where["dirty"]}
-    save_model(output, model, tokenizer, condition, [start], may_start=args.condition)
+    save_model(output, model, tokenizer, condition, [*history, start], may_start=args.condition)
     opened = open_model(str(output), condition)  # check what was written, not what is in memory
     size = model.num_parameters() / 1e6
     say(f"{size:.1f}M parameters, {len(tokenizer):,} tokens, {added} of them new, checked: {output}")

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from domain_tokens.runs.command_line import CommandParser, run
+from domain_tokens.runs.command_line import CommandParser, check_seed, run
 from domain_tokens.runs.errors import InputError
 from domain_tokens.runs.names import COMPARISON, REPORT, SFT_STAGES, eval_folder, seed_folder, stage_folder
 from domain_tokens.runs.terminal import say
@@ -32,6 +32,7 @@ EVALUATION_SCRIPTS = {
     "eval_steps": "eval/run_gsm8k_steps.py",
     "eval_probes": "eval/run_arithmetic_probes.py",
 }
+TOY_ROWS = {"sft_tulu": "tulu", "sft_gsm8k": "gsm8k", "eval_gsm8k": "gsm8k", "eval_steps": "gsm8k"}  # what each reads
 # The two conditions that compare_runs.py has flags for; any others are compared pair by pair.
 PAIR = ("baseline", "mul_tokens")
 
@@ -62,10 +63,12 @@ def main(argv: list[str] | None = None) -> None:
         raise InputError("--seed and --seeds contradict each other; give one of them")
     experiment = load_config(args.config, ExperimentConfig, args.overrides).config
     seeds = args.seeds or (experiment.seeds if args.seed is None else None)
+    for each in args.seeds or ():
+        check_seed("--seeds", each)
     if seeds and len(set(seeds)) < len(seeds):
         named = "--seeds" if args.seeds else "seeds:"
         raise InputError(f"{named} {' '.join(map(str, seeds))} names one twice; each seed counts once")
-    check_stages(experiment, skip_missing=args.dry_run)
+    check_stages(experiment, is_seeded=bool(seeds) or args.seed is not None, skip_missing=args.dry_run)
     steps = plan(experiment, args.seed, seeds)
     say(f"{args.config}: {len(steps)} steps, into {experiment.output_root}/")
     if not args.dry_run:
@@ -97,10 +100,10 @@ def check_start_models(experiment) -> None:
             )
 
 
-def check_stages(experiment, skip_missing: bool) -> None:
+def check_stages(experiment, is_seeded: bool, skip_missing: bool) -> None:
     """Refuse a wrong key or value of any stage's config before the first one runs.
 
-    skip_missing: files that are not here are left out.
+    is_seeded: the stages get a seed by flag. skip_missing: files that are not here are left out.
     """
     from domain_tokens.runs.config import load_config
     from domain_tokens.runs.config_schema import Gsm8kEvalConfig, ProbesEvalConfig, SftConfig
@@ -110,9 +113,11 @@ def check_stages(experiment, skip_missing: bool) -> None:
         if (given := getattr(experiment, stage)) is None or (skip_missing and not Path(given.config).is_file()):
             continue
         try:
-            load_config(given.config, kind, given.overrides)
+            loaded = load_config(given.config, kind, given.overrides)
         except InputError as error:
             raise InputError(f"{stage}: {error}") from error
+        if is_seeded and stage in SFT_STAGES and "seed" in loaded.overridden:
+            raise InputError(f"{stage}: its overrides give a seed, which the experiment gives it; leave one out")
 
 
 def plan(experiment, seed: int | None, seeds: list[int] | None) -> list[Step]:
@@ -138,7 +143,7 @@ def plan(experiment, seed: int | None, seeds: list[int] | None) -> list[Step]:
 def _start_models(experiment, root: Path) -> dict[str, str]:
     """Return the start model's folder of each condition, for the run in `root`."""
     models = experiment.start_models
-    if experiment.base.source == "toy" and root != Path(experiment.output_root):  # each seed draws its own weights
+    if experiment.base.source == "toy":  # each seed draws its own weights
         return {condition: str(root / Path(folder).name) for condition, folder in models.items()}
     return models
 
@@ -171,19 +176,22 @@ def _plan_condition(experiment, root: Path, condition: str, model: str, seed: in
     for stage in stages(experiment):
         folder = str(stage_folder(root, stage, condition))
         flags = ["--model-path", model, "--output-dir", folder, "--condition", condition, "--resume", *seeded]
-        yield Step(stage, [f"sft/{stage}.py", *flags, *_stage_flags(getattr(experiment, stage))])
+        yield Step(stage, [f"sft/{stage}.py", *flags, *_stage_flags(experiment, stage)])
         model = folder
     for stage, script in EVALUATION_SCRIPTS.items():
         if getattr(experiment, stage) is None:
             continue
         # Greedy replies need no seed, and the probes must be the same for every seed of training.
         flags = ["--model-path", model, "--output-dir", str(eval_folder(root, condition)), "--resume"]
-        yield Step(stage, [script, *flags, *_stage_flags(getattr(experiment, stage))])
+        yield Step(stage, [script, *flags, *_stage_flags(experiment, stage)])
 
 
-def _stage_flags(stage) -> list[str]:
-    dataset = [] if stage.dataset is None else ["--dataset-path", stage.dataset]
-    return ["--config", stage.config, *dataset, *stage.overrides]
+def _stage_flags(experiment, name: str) -> list[str]:
+    stage = getattr(experiment, name)
+    dataset = stage.dataset
+    if dataset is None and experiment.base.source == "toy" and name in TOY_ROWS:
+        dataset = str(Path(experiment.output_root) / "data" / TOY_ROWS[name])
+    return ["--config", stage.config, *([] if dataset is None else ["--dataset-path", dataset]), *stage.overrides]
 
 
 def stages(experiment) -> list[str]:

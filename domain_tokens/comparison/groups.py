@@ -40,10 +40,11 @@ class Group:
 
 def check_label(label: str) -> None:
     """Raise InputError for a label that would be misread in a table, a plot or comparison.json."""
-    if not label[:1].isalnum() or len(label) > LONGEST_LABEL or not all(map(_is_drawn, label)):
+    is_shown_whole = label[:1].isalnum() and " ".join(label.split()) == label
+    if not is_shown_whole or len(label) > LONGEST_LABEL or not all(map(_is_drawn, label)):
         raise InputError(
             f"label {short_repr(label)} is no label, expected 1 to {LONGEST_LABEL} visible Latin, Greek or Cyrillic "
-            "characters, a letter or digit first"
+            "characters, a letter or digit first, single spaces within"
         )
     if label in _TAKEN or label.startswith("only_"):
         raise InputError(f"label {label!r} is a key of comparison.json; choose another")
@@ -95,4 +96,5 @@ def differences(one: Group, other: Group) -> list[str]:
 
 def _kind(evaluation: Evaluation) -> tuple[str, bool | None, str | None]:
     lineage: list[dict[str, Any]] = evaluation.results.get("lineage") or []
-    return evaluation.results["condition"], was_injected(lineage), lineage[0].get("init") if lineage else None
+    init = next((stage["init"] for stage in reversed(lineage) if "init" in stage), None)
+    return evaluation.results["condition"], was_injected(lineage), init

@@ -185,7 +185,7 @@ def _interval_power(values: np.ndarray) -> Callable[[float, float], float]:
         drawn = normal * np.sqrt(kept)[:, None] + effects * np.sqrt(between)[:, None]
         reach = np.quantile(np.abs(drawn), CONFIDENCE, axis=1)
         true = spread.questions + of_seeds - spread.chance
-        return float(stats.norm.cdf((delta - reach) / np.sqrt(true)).mean())
+        return float(stats.norm.cdf(delta, reach, np.sqrt(max(true, 1e-30))).mean())
 
     return power
 
@@ -202,6 +202,9 @@ def _mcnemar_power(delta: float, pairs: int, discordant: float) -> float:
 
 def _smallest(power: Callable[[float], float], most: float = 1.0) -> float | None:
     """Return the smallest difference that is found with 80% power. most: the largest that can be."""
+    least = 1e-9
     if power(most) < POWER:
         return None
-    return float(optimize.brentq(lambda delta: power(delta) - POWER, 1e-9, most, xtol=1e-5))
+    if power(least) >= POWER:  # nothing varies
+        return 0.0
+    return float(optimize.brentq(lambda delta: power(delta) - POWER, least, most, xtol=1e-5))

@@ -152,7 +152,7 @@ def find_steps(question_id: str, row: dict[str, str], shared: SharedText, end_of
     for line in shared.text[start:end].split("\n"):
         if line.lstrip().startswith("####"):
             break
-        if line_result(line) is not None:
+        if line_result(line.strip()) is not None:
             # The prompt is the training text's own tokens, up to the last that ends before the line. For GPT-2 and most
             # others that is the line break's; where a line break merges with what follows, the model writes it, too.
             prompt = shared.ids[: int(np.argmax(shared.last >= place))]

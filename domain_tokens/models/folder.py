@@ -86,8 +86,8 @@ def open_model(path: str, condition: str | None, dtype: torch.dtype = torch.floa
     return OpenModel(shown_path(folder), model, tokenizer, condition, lineage, weights, decoding)
 
 
-def verify_model(model, tokenizer, path: str | Path, condition: str) -> str:
-    """Return how the model decodes, see `find_decoding`.
+def verify_model(model, tokenizer, path: str | Path, condition: str | None) -> str:
+    """Return how the model decodes, see `find_decoding`. condition: as in `verify_vocabulary`.
 
     Raises InputError for weights that are not finite, a vocabulary without the facts, and what `find_decoding` refuses.
     """
@@ -220,6 +220,9 @@ def save_model(
             record["may_start"] = may_start
         write_json(temporary / RECORD_NAME, record)
         (folder / RECORD_NAME).unlink(missing_ok=True)
+        for old in folder.glob("*.safetensors*"):  # of a model in several files, say, which this one replaces
+            if not (temporary / old.name).exists():
+                old.unlink()
         for file in sorted(temporary.iterdir(), key=lambda file: file.name == RECORD_NAME):  # the record last
             file.replace(folder / file.name)
     except (SafetensorError, OSError) as error:

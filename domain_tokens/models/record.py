@@ -37,3 +37,20 @@ def read_record(folder: Path, wanted: str | None) -> tuple[str, list[dict[str, A
             f"give --condition {conditions}, or another model"
         )
     return condition, lineage
+
+
+def history_of_source(source: str) -> list[dict[str, Any]]:
+    """Return the lineage of a source that is a start model itself, [] for any other.
+
+    Raises InputError for a model that was trained here: its facts would pass for another start.
+    """
+    folder = Path(source)
+    if not (folder / RECORD_NAME).is_file():
+        return []
+    condition, lineage = read_record(folder, None)
+    if trained := [entry for entry in lineage if "dataset" in entry]:
+        raise InputError(
+            f"source {source} is a {condition} model after {trained[-1]['stage']}, not a model to start from; "
+            "give the one it was trained from, or one of other makers"
+        )
+    return lineage

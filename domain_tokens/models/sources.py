@@ -27,12 +27,15 @@ def load_source(source: str, tokenizer: str | None = None, activation: str | Non
     Raises InputError for a source that does not exist, lacks weights or cannot be read.
     """
     path = Path(source).expanduser()
-    is_file = path.suffix in (".pt", ".pth", ".gguf")
-    if activation and path.suffix not in (".pt", ".pth"):
+    kind = path.suffix.lower()
+    is_file = kind in (".pt", ".pth", ".gguf")
+    if activation and kind not in (".pt", ".pth"):
         raise InputError(f"--activation is for nanoGPT checkpoints (.pt), but {source} says its own; leave it out")
+    if path.is_file() and not is_file:
+        raise InputError(f"source {source} is a single file; expected a Hub id, a model folder, a .gguf or a .pt file")
     if not path.is_file() if is_file else _is_missing(source):
         raise InputError(f"source {source} does not exist; expected a Hub id, a model folder, a .gguf or a .pt file")
-    if path.suffix == ".gguf":
+    if kind == ".gguf":
         return _load_gguf(path, tokenizer)
     if is_file:
         return load_nanogpt(path, activation), load_tokenizer(tokenizer or GPT2_HUB_ID)

@@ -33,11 +33,15 @@ def check_placebo(tokenizer, condition: Condition, path: str | Path) -> None:
         )
 
 
-def verify_vocabulary(tokenizer, model, path: str | Path, condition: str = "baseline") -> None:
-    """Raise InputError unless every fact is one ordinary token in its place and every token has an embedding row."""
-    remedy = (
-        f"make a start model of it: scripts/prepare_base.py --source {path} --condition {condition} --output-dir DIR"
-    )
+def verify_vocabulary(tokenizer, model, path: str | Path, condition: str | None = "baseline") -> None:
+    """Raise InputError unless every fact is one ordinary token in its place and every token has an embedding row.
+
+    condition: of the start model that would help; None for a source of one, which cannot be helped.
+    """
+    remedy = "choose another source"
+    if condition is not None:
+        remedy = f"make a start model of it: scripts/prepare_base.py --source {path} --condition {condition} "
+        remedy += "--output-dir DIR"
     ids = [tokenizer.encode(token, add_special_tokens=False) for token in FACT_TOKENS]
     if not any(ids):
         raise InputError(f"{path}: the folder holds no tokenizer (tokenizer.json); {remedy}")

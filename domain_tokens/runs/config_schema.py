@@ -140,7 +140,7 @@ class StageConfig(Recipe):
     """One stage of an experiment: its own config file, its data, and `key=value` overrides."""
 
     config: UserPath
-    dataset: UserPath | None = None  # in place of the config's own
+    dataset: UserPath | None = None  # null: the config's own; with base.source toy, the generated rows
     overrides: list[str] = Field([], description="a list of texts")
 
 

@@ -404,7 +404,7 @@ PAIR = {"a": ("baseline", [0.4, 0.4]), "b": ("mul_tokens", [0.4, 0.4])}
         ({"verdict": PAIR["a"], "b": PAIR["b"]}, [], "label 'verdict' is a key of comparison.json; choose another"),
         *(
             ({label: PAIR["a"], "b": PAIR["b"]}, [], "is no label, expected 1 to 24 visible Latin, Greek or Cyrillic")
-            for label in ("x" * 25, "_hidden", "模型", " a", "a\u200b", "🙂 a")
+            for label in ("x" * 25, "_hidden", "模型", " a", "a ", "a  b", "a\u200b", "🙂 a")
         ),
         ({"a": PAIR["a"], "b": ("mul_tokens", [0.4])}, [], "2 a folders against 1 of b"),
         (

@@ -237,6 +237,7 @@ def test_labels_answers_and_a_few_unusable_rows_do_not_matter(world, capsys):
     [
         ("--ngram 0", "--ngram is 0, expected at least 1"),
         ("--train-data {0}/tulu {0}/tulu", "is given more than once"),
+        ("--train-data {0}/tulu {0}/tulu/", "is given more than once"),
         ("--train-data {0}/none", "none does not exist; expected a folder, a file or a Hub id"),
         ("--questions {0}/tulu", "tulu has no test file"),
         ("--questions {0}/tulu/train.jsonl", "8 of 8 rows cannot be used .* 8 × no question"),

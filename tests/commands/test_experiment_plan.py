@@ -91,6 +91,21 @@ def test_an_override_replaces_a_key_of_the_file(capsys):
     assert not [each for each in commands if each[0] == "sft/sft_tulu.py"], "this experiment has no stage 1"
 
 
+@pytest.mark.parametrize("words", [[], ["seeds=[1, 2]"]])
+def test_the_toy_world_lies_below_the_output_root_whatever_that_is(capsys, words):
+    commands = planned(capsys, "output_root=runs/mine", *words)
+    flags = ("--dataset-path", "--model-path", "--output-dir")
+    paths = [value(each, flag) for each in commands for flag in flags if flag in each]
+    assert len(paths) > 20
+    assert all(path.startswith("runs/mine/") for path in paths)
+    assert "runs/mine/data/tulu" in paths and "runs/mine/data/gsm8k" in paths
+
+
+def test_other_rows_may_be_named_in_place_of_the_toy_worlds(capsys):
+    commands = planned(capsys, "eval_gsm8k.dataset=data/one_step")
+    assert {value(each, "--dataset-path") for each in commands if each[0] == "eval/run_gsm8k.py"} == {"data/one_step"}
+
+
 def test_the_sizes_of_the_toy_world_are_passed_on(capsys):
     commands = planned(capsys, "--config", "scripts/configs/study_toy.yaml")
     assert [value(commands[0], flag) for flag in ("--test-problems", "--two-digit")] == ["1000", "0.9"]
@@ -115,3 +130,22 @@ def test_the_sizes_of_the_toy_world_are_passed_on(capsys):
 def test_a_file_that_makes_no_sense_is_refused(tmp_path, changes, message):
     with pytest.raises(InputError, match=message):
         run_experiment.main(["--config", config(tmp_path, **changes), "--dry-run"])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--seeds", "0", "-1"], "--seeds is -1, expected 0 to"),
+        (["--seeds", "1", "2", "1"], "--seeds 1 2 1 names one twice"),
+        (["--seed", "1", "sft_gsm8k.overrides=[seed=5]"], "sft_gsm8k: its overrides give a seed"),
+        (["seeds=[1, 2]", "sft_tulu.overrides=[seed=5]"], "sft_tulu: its overrides give a seed"),
+    ],
+)
+def test_seeds_that_contradict_or_cannot_be_are_refused_before_the_first_step(words, message):
+    with pytest.raises(InputError, match=message):
+        run_experiment.main([*words, "--dry-run"])
+
+
+def test_without_seeds_an_override_may_give_one(capsys):
+    commands = planned(capsys, "sft_gsm8k.overrides=[seed=5]")
+    assert [each[0] for each in commands if "seed=5" in each] == ["sft/sft_gsm8k.py"] * 2

@@ -4,6 +4,7 @@ import argparse
 import fcntl
 import json
 import math
+import shutil
 
 import numpy as np
 import prepare_base
@@ -270,7 +271,7 @@ def test_a_model_folder_gets_the_facts_at_its_end_with_the_mean_of_their_pieces(
 
 def test_a_gguf_file_becomes_a_start_model_with_the_same_logits(tmp_path):
     source, plain = llama(700, tied=False), toy.tokenizer()
-    path = write_gguf(tmp_path / "tiny.gguf", source, plain)
+    path = write_gguf(tmp_path / "tiny.GGUF", source, plain)
     prepare_base.main(f"--source {path} --condition baseline --output-dir {tmp_path / 'out'}".split())
     model, tokenizer = (
         AutoModelForCausalLM.from_pretrained(tmp_path / "out"),
@@ -430,6 +431,7 @@ def test_a_model_that_sees_later_tokens_is_refused_and_one_without_keys_and_valu
         ("--source {out}/none.pt --condition baseline --output-dir {out}", "does not exist"),
         ("--source {out}/none.gguf --condition baseline --output-dir {out}", "does not exist"),
         ("--source ./none --condition baseline --output-dir {out}", "does not exist"),
+        (f"--source {__file__} --condition baseline --output-dir {{out}}", "is a single file; expected"),
         ("--toy --condition neither --output-dir {out}", "invalid choice"),
         ("--toy --condition baseline", "required"),
     ],
@@ -447,6 +449,42 @@ def test_a_finished_start_model_is_kept_unless_told_otherwise(tmp_path, toy_base
     assert "complete already" in capsys.readouterr().out
     with pytest.raises(InputError, match=r"made with lineage\.0\.seed 42, now it is 7"):
         prepare_base.main([*arguments, "--resume", "--seed", "7"])
+
+
+def test_a_start_model_of_a_start_model_keeps_its_history(tmp_path, toy_base):
+    prepare_base.main(f"--source {toy_base['baseline']} --condition placebo --output-dir {tmp_path / 'out'}".split())
+    record = json.loads((tmp_path / "out/domain_tokens.json").read_text())
+    assert record["condition"] == "placebo"
+    assert [stage["source"] for stage in record["lineage"]] == ["toy", str(toy_base["baseline"])]
+
+
+def test_a_trained_model_is_no_source(tmp_path, toy_base):
+    shutil.copytree(toy_base["mul_tokens"], tmp_path / "trained")
+    record = json.loads((tmp_path / "trained/domain_tokens.json").read_text())
+    record["lineage"].append({"stage": "sft_tulu", "dataset": "data/tulu"})
+    (tmp_path / "trained/domain_tokens.json").write_text(json.dumps(record))
+    command = f"--source {tmp_path / 'trained'} --condition baseline --output-dir {tmp_path / 'out'}"
+    with pytest.raises(InputError, match="trained is a mul_tokens model after sft_tulu, not a model to start from"):
+        prepare_base.main(command.split())
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_parts_of_a_model_that_is_replaced_go(tmp_path, toy_base):
+    model = AutoModelForCausalLM.from_pretrained(toy_base["baseline"])
+    model.save_pretrained(tmp_path / "out", max_shard_size="1MB")
+    assert len([*(tmp_path / "out").glob("model-*.safetensors")]) > 1
+    prepare_base.main(f"--toy --condition baseline --output-dir {tmp_path / 'out'} --overwrite".split())
+    assert [path.name for path in (tmp_path / "out").glob("*.safetensors*")] == ["model.safetensors"]
+
+
+def test_a_source_that_knows_one_fact_cannot_be_helped(tmp_path):
+    plain = toy.tokenizer()
+    plain.add_tokens(["<MUL_6_9_54>"])
+    llama(len(plain), tied=True).save_pretrained(tmp_path / "source")
+    plain.save_pretrained(tmp_path / "source")
+    command = f"--source {tmp_path / 'source'} --condition baseline --output-dir {tmp_path / 'out'}"
+    with pytest.raises(InputError, match=r"<MUL_6_9_54> has id 700, expected 7\d\d; choose another source"):
+        prepare_base.main(command.split())
 
 
 def test_only_one_process_writes_a_start_model(tmp_path):

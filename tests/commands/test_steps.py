@@ -228,9 +228,10 @@ def test_an_ablation_reads_plain_text(toy_base):
     [
         ({"question": "x?"}, "no answer"),
         ({"question": "x?", "answer": "#### 5"}, "no answer has a line with a number before its ####"),
+        ({"question": "x?", "answer": "User: 6*9=54\n#### 54"}, "no answer has a line with a number before its ####"),
         (
             {"question": "1 " * 1100, "answer": "1+1=2\n#### 2"},
-            r"the longest prompt has .* the model has 1024 positions",
+            "the longest solution has 2217 tokens, but the model has 1024 positions; leave that row out",
         ),
     ],
 )

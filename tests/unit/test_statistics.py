@@ -87,6 +87,15 @@ def test_equal_answers_could_still_have_shown_a_difference():
     assert detectable_difference(same[:, :5], same[:, :5]) is None
 
 
+@pytest.mark.parametrize("seeds", [1, 2, 3])
+def test_where_one_side_has_all_right_and_the_other_nothing_any_difference_would_show(seeds):
+    """Nothing varies, so that only the exact test says what it needs, and every pair is discordant."""
+    everything, nothing = np.ones((seeds, 81), int), np.zeros((seeds, 81), int)
+    found = detectable_difference(everything, nothing)
+    assert found == detectable_difference(nothing, everything)
+    assert found == pytest.approx(TTestPower().solve_power(nobs=81 * seeds, alpha=0.05, power=0.8), rel=0.1)
+
+
 def simulated(seeds, questions, spread, difference, seed):
     """Outcomes of two models: questions of unlike difficulty, and seeds of unlike luck in either condition."""
     rng = np.random.default_rng(seed)
