@@ -74,7 +74,8 @@ def test_a_home_folder_is_found_for_every_path_of_a_config_and_recorded_as_it_wa
     assert (data["dataset"], data["decontaminate_against"]) == ("~/d", "~/e")
     assert "  dataset: ~/d  # override\n" in loaded.as_yaml()
     path = tmp_path / "experiment.yaml"
-    path.write_text((ROOT / "scripts/configs/toy.yaml").read_text().replace("outputs/toy", "~/toy"))
+    written = (ROOT / "scripts/configs/toy.yaml").read_text().replace("outputs/toy", "~/toy")
+    path.write_text(written.replace("sft_tulu:\n", "sft_tulu:\n  dataset: ~/toy/data/tulu\n"))
     experiment = load_config(path, ExperimentConfig).config
     paths = [experiment.output_root, experiment.base.models.baseline, experiment.sft_tulu.dataset]
     assert paths == ["/home/of-nobody/toy", "/home/of-nobody/toy/hf_baseline", "/home/of-nobody/toy/data/tulu"]

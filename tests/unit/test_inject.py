@@ -312,8 +312,12 @@ def test_injection_takes_linear_time():
         "-" * 10**6 + "3*4",
         "3*4=" + "1" * 10**6,
     ):
-        half, whole = min(seconds(text[len(text) // 2 :]) for _ in range(3)), min(seconds(text) for _ in range(2))
-        assert whole < 3 * half + 0.1, f"{text[:10]}… of {len(text):,} characters: {half:.2f} s, {whole:.2f} s"
+        for _ in range(3):  # a busy machine can slow down one measurement
+            half, whole = seconds(text[len(text) // 2 :]), seconds(text)
+            if whole < 3 * half + 0.1:
+                break
+        else:
+            pytest.fail(f"{text[:10]}… of {len(text):,} characters: {half:.2f} s, {whole:.2f} s")
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="the real GSM8K lies beside the repository only on some machines")
