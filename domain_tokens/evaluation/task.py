@@ -1,5 +1,6 @@
 """What one evaluation does differently from another: its questions, its prompts, and how replies are judged."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ Prediction = dict[str, Any]
 Tell = Callable[[str], None]  # prints a line
 
 
-class Task:
+class Task(ABC):
     """An evaluation of whole replies to whole questions. Making one opens what it needs besides the model."""
 
     name: str  # in names of files
@@ -30,8 +31,9 @@ class Task:
     def __init__(self, config, tell: Tell):
         self.config, self.tell = config, tell
 
+    @abstractmethod
     def questions(self, checkpoint: OpenModel) -> list[Question]:
-        raise NotImplementedError
+        """Return what is asked of this model."""
 
     def prompts(self, checkpoint: OpenModel, questions: Sequence[Question]) -> list[list[int]]:
         """Return the ids of each question's prompt."""

@@ -42,7 +42,7 @@ def read_record(folder: Path, wanted: str | None) -> tuple[str, list[dict[str, A
 def history_of_source(source: str) -> list[dict[str, Any]]:
     """Return the lineage of a source that is a start model itself, [] for any other.
 
-    Raises InputError for a model that was trained here: its facts would pass for another start.
+    Raises InputError for a model that was trained here: what it learned would pass for the start model's.
     """
     folder = Path(source)
     if not (folder / RECORD_NAME).is_file():

@@ -115,7 +115,10 @@ def begin_run(
 
 @contextmanager
 def wait_for_lock(path: str, holder: str) -> Iterator[None]:
-    """Hold an exclusive lock on a file. holder: what another process that holds it does, for whoever has to wait."""
+    """Hold an exclusive lock on a file, and print a line if it has to be waited for.
+
+    holder: what the other process does, for that line, such as "prepares the same rows".
+    """
     lock = FileLock(path)
     try:
         held = lock.acquire(timeout=_SILENCE)

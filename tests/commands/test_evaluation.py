@@ -12,7 +12,7 @@ from conftest import arithmetic_probes, read_jsonl, write_jsonl
 from domain_tokens.evaluation.questions import Question, make_probes
 from domain_tokens.evaluation.replies import Reply
 from domain_tokens.evaluation.scores import metrics
-from domain_tokens.evaluation.task import Task
+from domain_tokens.evaluation.task import Probes
 from domain_tokens.runs.config import load_config
 from domain_tokens.runs.config_schema import ProbesEvalConfig
 from domain_tokens.runs.errors import InputError
@@ -113,7 +113,7 @@ def test_figures_are_counted_from_the_predictions():
         Reply("10+10=30\n#### 30", 9, 0, True),
         Reply("10+11=21, 21, 21", 10, 0, False),
     ]
-    rows = list(map(Task(None, print).judge, questions, replies))
+    rows = list(map(Probes(None, print).judge, questions, replies))
     assert list(rows[0]) == [*FIELDS, "category"]
     assert (rows[0]["reply"], rows[0]["extracted"]) == ("<MUL_6_9_54>\n#### <MUL_6_9_54>", "54")
     assert [row["correct"] for row in rows] == [True, True, False, True]
@@ -141,7 +141,7 @@ def test_the_summary_says_accuracy_replies_categories_and_seconds():
         "mul_tokens_per_response": 0.5, "finished_rate": 1.0,
     }  # fmt: skip
     figures["category_accuracies"] = {"addition": {"accuracy": 0.5, "correct": 1, "total": 2}}
-    assert Task.summary({"metrics": figures, "runtime": 0.44}).splitlines() == [
+    assert Probes.summary({"metrics": figures, "runtime": 0.44}).splitlines() == [
         "accuracy: 75.0% (3 of 4), 25.0% if an answer must follow ####",
         "replies: 7.0 tokens on average, 0.50 of them fact tokens; 100.0% ended with end-of-text",
         "  addition:        50.0% (1 of 2)",

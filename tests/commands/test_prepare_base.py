@@ -236,7 +236,7 @@ def llama(vocab_size: int, tied: bool) -> LlamaForCausalLM:
 
 
 def test_a_model_that_knows_the_facts_gets_the_placebo_in_a_spare_row():
-    """The row is one of the model's own, so nothing begins anew."""
+    """The spare row keeps the weights that the model came with."""
     plain = toy.tokenizer()
     plain.add_tokens([*FACT_TOKENS])
     model = llama(len(plain) + 20, tied=True)
