@@ -3,11 +3,13 @@
 import argparse
 import errno
 import math
+import operator
 import os
 import re
 import sys
 import threading
 from collections.abc import Callable
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +75,9 @@ class CommandParser(argparse.ArgumentParser):
 
     def parse(self, argv: list[str] | None) -> argparse.Namespace:
         """Parse `argv` (None: the command line). Raises InputError for anything that is not accepted."""
-        self._check_words(sys.argv[1:] if argv is None else argv)
-        args = self.parse_intermixed_args(argv) if self._takes_overrides else self.parse_args(argv)
+        words = sys.argv[1:] if argv is None else argv
+        self._check_words(words)
+        args = self.parse_intermixed_args(_overrides_first(words)) if self._takes_overrides else self.parse_args(words)
         for name, value in vars(args).items():
             if isinstance(value, str) and not value.strip():
                 self.error(f"--{name.replace('_', '-')} is empty")
@@ -100,6 +103,15 @@ class CommandParser(argparse.ArgumentParser):
             flag = word.partition("=")[0]
             if re.fullmatch(r"--[\w-]+", flag) and flag not in known:
                 self.error(f"unrecognized arguments: {flag}{nearest(flag, known)}")
+
+
+def _overrides_first(words: list[str]) -> list[str]:
+    """Put overrides before the flags: one that takes several values (`--seeds 0 1 key=value`) would take them too."""
+    moved = [
+        "=" in word and not word.startswith("-") and not before.startswith("-")
+        for before, word in zip(["", *words], words, strict=False)
+    ]
+    return [*compress(words, moved), *compress(words, map(operator.not_, moved))]
 
 
 def sft_parser(docstring: str | None, start_model: str, recipe: str) -> CommandParser:

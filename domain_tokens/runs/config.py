@@ -62,7 +62,9 @@ def load_config(
     overridden |= {key: value for key, value in (flags or {}).items() if value is not None}
     for key, value in overridden.items():
         outer, _, inner = key.rpartition(".")
-        block = values.setdefault(outer, {}) if outer else values
+        if outer and values.get(outer) is None:
+            values[outer] = {}
+        block = values[outer] if outer else values
         if isinstance(block, dict):  # otherwise the recipe refuses the block
             block[inner] = value
     try:
@@ -81,6 +83,7 @@ def _known_keys(kind: type[BaseModel]) -> set[str]:
             keys |= {f"trainer.{inner}" for inner in set(trainer_types()) - set(OWNED_TRAINER_FIELDS)}
         elif block := _block(field.annotation):
             keys |= {f"{name}.{inner}" for inner in block.model_fields}
+            keys |= {name} if type(None) in get_args(field.annotation) else set()  # eval_probes=null
         else:
             keys.add(name)
     return keys

@@ -177,7 +177,7 @@ class ExperimentConfig(Recipe):
     sft_gsm8k: StageConfig
     eval_gsm8k: StageConfig
     eval_steps: StageConfig | None = None  # null: not run
-    eval_probes: StageConfig
+    eval_probes: StageConfig | None = None  # null: not run
 
     @property
     def start_models(self) -> dict[str, str]:

@@ -91,6 +91,30 @@ def test_an_override_replaces_a_key_of_the_file(capsys):
     assert not [each for each in commands if each[0] == "sft/sft_tulu.py"], "this experiment has no stage 1"
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--seeds", "4", "9", "output_root=outputs/x", "eval_probes=null"),
+        ("output_root=outputs/x", "--seeds", "4", "9", "eval_probes=null"),
+        ("eval_probes=null", "output_root=outputs/x", "--seeds", "4", "9"),
+    ],
+)
+def test_overrides_may_stand_anywhere_and_leave_a_stage_out(capsys, words):
+    commands = planned(capsys, *words)
+    trained = [each for each in commands if each[0] == "sft/sft_gsm8k.py"]
+    assert [(value(each, "--seed"), value(each, "--output-dir")) for each in trained] == [
+        (seed, f"outputs/x/seed_{seed}/sft_gsm8k_{condition}") for seed in "49" for condition in FOUR[:2]
+    ]
+    assert {each[0] for each in commands if each[0].startswith("eval/")} == {"eval/run_gsm8k.py"}
+
+
+def test_an_override_fills_a_block_that_the_file_leaves_out(capsys, tmp_path):
+    file = config(tmp_path, eval_probes=None)
+    assert not [each for each in planned(capsys, "--config", file) if each[0] == "eval/run_arithmetic_probes.py"]
+    commands = planned(capsys, "--config", file, "eval_probes.config=eval/configs/probes.yaml")
+    assert len([each for each in commands if each[0] == "eval/run_arithmetic_probes.py"]) == 2
+
+
 @pytest.mark.parametrize("words", [[], ["seeds=[1, 2]"]])
 def test_the_toy_world_lies_below_the_output_root_whatever_that_is(capsys, words):
     commands = planned(capsys, "output_root=runs/mine", *words)
