@@ -77,7 +77,7 @@ def main(argv: list[str] | None = None) -> None:
     output = output_file(args.output_path, "token_usage", args.overwrite)
     runs = read_runs(folders, labels_are_conditions=not args.runs)
     names = ["accuracy"] + ["mul_table"] * (PROBES_EVAL in runs) + ["bits"] * (STEPS_EVAL in runs)
-    places = {name: figures.plot_file(output, name) for name in names}
+    places = {name: figures.plot_file(output, name, args.overwrite) for name in names}
     described, usage, data = describe_groups(runs), token_usage(runs), data_label(runs)
     contrasts = compare_groups(runs, pairs, args.seed)
     first_group = next(iter(next(iter(runs.values())).values()))

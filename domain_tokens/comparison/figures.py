@@ -19,7 +19,6 @@ from matplotlib.ticker import MaxNLocator
 
 from domain_tokens.comparison.formats import BITS, VALIDATION_BITS, is_bits
 from domain_tokens.runs.errors import InputError
-from domain_tokens.runs.files import read_json
 
 # Colours that colour-blind readers can tell apart (Okabe & Ito 2008).
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
@@ -182,13 +181,12 @@ def figure_as_png(figure: Figure) -> bytes:
     return image.getvalue()
 
 
-def plot_file(comparison: Path, name: str) -> Path:
+def plot_file(comparison: Path, name: str, overwrite: bool) -> Path:
     """Return the place for a plot beside the comparison's file. InputError if something else lies there."""
     path = comparison.with_name(f"{comparison.stem}_{name}.png")
     is_ours = path.is_file() and _PNG_TITLE.encode() in path.read_bytes()[:1000]
-    is_listed = comparison.is_file() and path.name in read_json(comparison).get("plots", [])
-    if path.exists() and not (is_ours or is_listed):
-        raise InputError(f"{path} is no plot of a comparison and would be replaced; choose another --output-path")
+    if path.exists() and not is_ours and not (overwrite and path.is_file()):
+        raise InputError(f"{path} is no plot of a comparison; choose another --output-path, or give --overwrite")
     return path
 
 

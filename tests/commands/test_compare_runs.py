@@ -221,6 +221,17 @@ def test_predictions_that_are_no_pairs_are_refused(tmp_path, ids, message):
     assert not (tmp_path / "comparison.json").exists()
 
 
+@pytest.mark.parametrize("content", ["a note of mine", "[1, 2]", '{"plots": 5}', '{"token_usage": {}, "plots": null}'])
+def test_overwrite_replaces_whatever_lies_there(tmp_path, content):
+    write_evaluation(tmp_path / "a", "gsm8k", "baseline", [1, 0, 1])
+    write_evaluation(tmp_path / "b", "gsm8k", "mul_tokens", [1, 0, 1])
+    (tmp_path / "comparison.json").write_text(content)
+    (tmp_path / "comparison_accuracy.png").write_bytes(b"somebody's picture")
+    compare_runs.main([*arguments(tmp_path), "--overwrite"])
+    assert json.loads((tmp_path / "comparison.json").read_text())["plots"] == ["comparison_accuracy.png"]
+    assert (tmp_path / "comparison_accuracy.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_only_plots_of_a_comparison_are_replaced(tmp_path):
     write_evaluation(tmp_path / "a", "gsm8k", "baseline", [1, 0, 1])
     write_evaluation(tmp_path / "b", "gsm8k", "mul_tokens", [1, 0, 1])
