@@ -78,7 +78,7 @@ def word_problems(
     multiply a product of the table in a second step. Few of these products are facts. A model learns them one by one,
     so that seeds end closer together than where it learns to carry, all at once or not at all.
     drills: the share of bare products and sums among them, which do repeat. A stage that never asks for the table
-    makes a model this small forget it, and both conditions would look alike for that reason alone.
+    makes a model this small forget it, and all conditions would look alike for that reason alone.
     """
     rng = random.Random(f"problems-{seed}")
     seen = set(exclude)

@@ -51,7 +51,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     what.add_argument("--interactive", action="store_true", help="a conversation; questions may come from a pipe")
     parser.add_number("--num-samples", 1, help="replies to the question, with seeds counted up (default: 1)")
     parser.add_argument("--temperature", type=float, help="above 1 more varied, below 1 less (default: 0.7)")
-    parser.add_argument("--top-k", type=int, help="draw from so many likeliest tokens (default: all)")
+    parser.add_argument("--top-k", type=int, help="draw from the K likeliest tokens (default: all)")
     parser.add_argument("--top-p", type=float, help="draw from the likeliest tokens of this share (default: all)")
     parser.add_argument("--greedy", action="store_true", help="always take the likeliest token")
     parser.add_argument("--seed", type=int, default=42, help="seed of the first reply (default: 42)")

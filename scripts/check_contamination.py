@@ -1,6 +1,6 @@
 """Report which evaluation questions share long word n-grams with training rows, by source.
 
-The questions are GSM8K's test questions and the 281 arithmetic probes. A row shares with a question if one of its
+The questions are GSM8K's test questions and the arithmetic probes. A row shares with a question if one of its
 messages has 13 of the question's words in a row, whatever their case, punctuation and numbers. Shorter questions are
 compared as a whole, with their numbers. Every usable row of the training split is read, not only those a stage draws.
 

@@ -63,7 +63,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    from domain_tokens.comparison import figures
+    from domain_tokens.comparison import plots
     from domain_tokens.comparison.compare import compare_groups, headline, measures, mul_tables, token_usage
     from domain_tokens.comparison.groups import describe_groups
     from domain_tokens.comparison.reading import data_label, of_one_model, read_runs
@@ -77,17 +77,17 @@ def main(argv: list[str] | None = None) -> None:
     output = output_file(args.output_path, "token_usage", args.overwrite)
     runs = read_runs(folders, labels_are_conditions=not args.runs)
     names = ["accuracy"] + ["mul_table"] * (PROBES_EVAL in runs) + ["bits"] * (STEPS_EVAL in runs)
-    places = {name: figures.plot_file(output, name, args.overwrite) for name in names}
+    places = {name: plots.plot_file(output, name, args.overwrite) for name in names}
     described, usage, data = describe_groups(runs), token_usage(runs), data_label(runs)
     contrasts = compare_groups(runs, pairs, args.seed)
     first_group = next(iter(next(iter(runs.values())).values()))
 
     drawn = {
-        "accuracy": lambda: figures.accuracy_figure(measures(contrasts), list(folders), data),
-        "mul_table": lambda: figures.mul_table_figure(mul_tables(runs[PROBES_EVAL]), data),
-        "bits": lambda: figures.bits_figure(measures(contrasts), list(folders), data),
+        "accuracy": lambda: plots.accuracy_figure(measures(contrasts), list(folders), data),
+        "mul_table": lambda: plots.mul_table_figure(mul_tables(runs[PROBES_EVAL]), data),
+        "bits": lambda: plots.bits_figure(measures(contrasts), list(folders), data),
     }
-    plots = {place: drawn[name]() for name, place in places.items()}
+    drawings = {place: drawn[name]() for name, place in places.items()}
     shown = {label: [shown_path(folder) for folder in group] for label, group in folders.items()}
     compared = (
         {
@@ -107,10 +107,10 @@ def main(argv: list[str] | None = None) -> None:
         "seed": args.seed,
         **compared,
         "token_usage": usage,
-        "plots": [plot.name for plot in plots],
+        "plots": [place.name for place in drawings],
         "environment": environment("cpu"),
     }
-    images = {path: figures.figure_as_png(figure) for path, figure in plots.items()}
+    images = {path: plots.figure_as_png(figure) for path, figure in drawings.items()}
     write_files(images | {output: json_text(comparison).encode()})
     if args.runs:
         say(f"{_group_table(described)}\n\n{_contrast_table(contrasts, data)}")
@@ -122,7 +122,7 @@ def main(argv: list[str] | None = None) -> None:
             say(f"\nAn ablation: training texts of {label} were left as they are (--no-inject-mul-tokens).")
         say(f"\n{headline(contrasts[0]['rows'][0], *folders, data)}")
     say(f"\n{_usage_table(usage, data)}\n")
-    for path in (output, *plots):
+    for path in (output, *drawings):
         say(f"wrote {path}")
 
 

@@ -23,7 +23,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = CommandParser(__doc__)
     parser.add_path("--source", help="Hub id, model folder, .gguf file, or nanoGPT checkpoint .pt")
     parser.add_argument("--toy", action="store_true", help="a tiny model with random weights instead of a source")
-    parser.add_condition(required=True, nargs="+", help="may train from this start model; it counts as the first one's")
+    parser.add_condition(required=True, nargs="+", help="may train from this model; it counts as the first one's")
     parser.add_path("--output-dir", required=True, help="folder to write the start model to")
     parser.add_path("--tokenizer", help="Hub id or folder to take the tokenizer from (default: the source's own)")
     parser.add_argument("--activation", choices=ACTIVATIONS, help="of a nanoGPT checkpoint (default: as its keys tell)")

@@ -1,7 +1,7 @@
 """Run the whole experiment: every condition through both stages, the evaluations, the comparison and the report.
 
-Without arguments the toy quickstart, which learns in minutes on two CPU cores, into outputs/toy/. Finished steps are
-left as they are and interrupted ones continued, so the same command can be run again at any time.
+Without arguments, run the toy quickstart into outputs/toy/: a few minutes on two CPU cores. Finished steps are left as
+they are and interrupted ones continued, so the same command can be run again at any time.
 
 Example:
   uv run python scripts/run_experiment.py

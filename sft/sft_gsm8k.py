@@ -8,7 +8,6 @@ Example:
 import argparse
 
 from domain_tokens.runs.command_line import run, sft_parser
-from domain_tokens.runs.terminal import say
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -19,10 +18,9 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     # torch and transformers take seconds to import, which --help and usage errors need not wait for
     from domain_tokens.data.conversations import gsm8k_conversation
-    from domain_tokens.runs.names import GSM8K_SFT_RESULTS
     from domain_tokens.training.stage import run_stage
 
-    run_stage("sft_gsm8k", GSM8K_SFT_RESULTS, gsm8k_conversation, args, say=say)
+    run_stage("sft_gsm8k", gsm8k_conversation, args)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,5 @@
 """Ratios of sums over questions: right steps over steps, bits over bytes. Questions, not steps, are what is sampled."""
 
-from collections.abc import Callable
-
 import numpy as np
 
 from domain_tokens.comparison import statistics
@@ -40,13 +38,3 @@ def sign_flip_p(sums: np.ndarray, seed: int) -> float:
         drawn = 2 * (turned @ by_question) - by_question.sum()
         extreme += int((np.abs(drawn) >= seen - rounding).sum())
     return extreme / (batches * _BATCH + 1)
-
-
-def detectable_ratio(
-    sums: np.ndarray, sizes: np.ndarray, spread_at: Callable[[float], float] = lambda delta: 1.0
-) -> float | None:
-    """Return the smallest true difference of ratios that runs like these find with 80% power; None if they find none.
-
-    sums: differences, seeds × questions. spread_at: how much larger the variance is at a true difference.
-    """
-    return statistics.detectable_mean(linearised(sums, sizes), spread_at)

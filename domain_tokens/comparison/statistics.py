@@ -108,7 +108,7 @@ def detectable_difference(a: np.ndarray, b: np.ndarray) -> float | None:
     return None if by_interval is None else max(exact, by_interval)
 
 
-def detectable_mean(values: np.ndarray, spread_at: Callable[[float], float]) -> float | None:
+def detectable_mean(values: np.ndarray, spread_at: Callable[[float], float] = lambda delta: 1.0) -> float | None:
     """Return the smallest true mean that the interval of values like these finds with 80% power; None if there is none.
 
     spread_at: how much larger the variance is at a true mean.

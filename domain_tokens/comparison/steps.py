@@ -48,7 +48,7 @@ def _step_accuracy(groups: Runs, steps: np.ndarray, seed: int) -> dict[str, Any]
     return row | {
         "permutation_p": ratios.sign_flip_p(b - a, seed),
         "cohens_h": statistics.cohens_h(share_b, share_a),
-        "detectable_difference": ratios.detectable_ratio(b - a, steps, spread_at),
+        "detectable_difference": statistics.detectable_mean(ratios.linearised(b - a, steps), spread_at),
     }
 
 
@@ -63,7 +63,7 @@ def _bits(name: str, groups: Runs, key: str, sizes: np.ndarray, seed: int) -> di
         "unit": BITS,
         "permutation_p": ratios.sign_flip_p(b - a, seed),
         "cohens_h": None,
-        "detectable_difference": ratios.detectable_ratio(b - a, sizes),
+        "detectable_difference": statistics.detectable_mean(ratios.linearised(b - a, sizes)),
     }
 
 

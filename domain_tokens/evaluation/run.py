@@ -35,7 +35,7 @@ def evaluate(kind: type[Task], args) -> None:
 
     args: of an evaluation script.
     """
-    tell = processes.once(say)
+    tell = processes.main_only(say)
     flags = {"seed": args.seed} | {key: getattr(args, flag, None) for key, flag in _GSM8K_FLAGS.items()}
     loaded = load_config(args.config, kind.recipe, args.overrides, flags)
     output, complete, settings = claim_evaluation(kind.name, loaded, args)

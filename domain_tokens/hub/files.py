@@ -10,7 +10,7 @@ from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils.sha import git_hash, sha_fileobj
 
 from domain_tokens.runs.errors import RunError
-from domain_tokens.runs.names import GSM8K_SFT_RESULTS, RECORD_NAME, RESOLVED_CONFIG, TULU_RESULTS
+from domain_tokens.runs.names import RECORD_NAME, RESOLVED_CONFIG, SFT_STAGES
 
 CARD_NAME = "README.md"
 
@@ -20,7 +20,7 @@ PUBLISHED_FILES = (
     "config.json", "generation_config.json", "model.safetensors",
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
     "vocab.json", "merges.txt", "tokenizer.model", "chat_template.jinja",
-    RECORD_NAME, TULU_RESULTS, GSM8K_SFT_RESULTS, RESOLVED_CONFIG,
+    RECORD_NAME, *SFT_STAGES.values(), RESOLVED_CONFIG,
 )  # fmt: skip
 SHARD = re.compile(r"model\.safetensors\.index\.json|model-\d+-of-\d+\.safetensors")
 CHECKPOINT_FILE = re.compile(r"checkpoint-\d+/[\w-][\w.-]*")

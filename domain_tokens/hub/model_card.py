@@ -7,6 +7,7 @@ upload to the next only if they do.
 import json
 import re
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from domain_tokens.conditions import CONDITIONS
 from domain_tokens.models.folder import OpenModel
 from domain_tokens.prompt import prompt_text, question_conversation
-from domain_tokens.runs.config_schema import RegistryConfig
+from domain_tokens.runs.config_schema import STAGES, RegistryConfig
 from domain_tokens.runs.errors import InputError
 from domain_tokens.runs.files import read_json
 from domain_tokens.runs.names import (
@@ -34,7 +35,7 @@ from domain_tokens.runs.validation import read_results
 
 _GSM8K = "openai/gsm8k"
 _QUESTION = "What is 7 times 8?"
-_BEFORE = {"sft_gsm8k": "sft_tulu", "sft_tulu": "pretrained"}
+_BEFORE = {later: earlier for earlier, later in pairwise(STAGES)}
 
 
 def render_model_card(

@@ -152,7 +152,7 @@ def gsm8k_eval_parser(docstring: str | None, evaluation: str, config: Path) -> C
     """Return the parser of an evaluation on GSM8K's test split."""
     parser = eval_parser(docstring, evaluation, config, seed="recorded; greedy replies do not depend on it")
     parser.add_path("--dataset-path", help="Hub id, folder with test.jsonl or Parquet, or one file")
-    parser.add_argument("--max-samples", type=int, help="take only the first so many questions")
+    parser.add_argument("--max-samples", type=int, help="ask only the first N questions")
     return parser
 
 

@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from domain_tokens.runs import processes
 from domain_tokens.runs.command_line import on_failure
-from domain_tokens.runs.errors import InputError, RunError, nearest
+from domain_tokens.runs.errors import InputError, RunError, nearest, short_repr
 from domain_tokens.runs.files import read_json, write_files, write_json
 from domain_tokens.runs.names import COMPARISON, MODEL_FILES, UNFINISHED, predictions_file, results_file
 from domain_tokens.runs.terminal import say
@@ -213,17 +213,16 @@ def _check_same(folder: Path, made_with: dict[str, Any], settings: dict[str, Any
     for key, value in _flat(settings).items():
         if found.get(key) != value:
             raise InputError(
-                f"{folder} was made with {key} {found.get(key)!r}, now it is {value!r}; "
+                f"{folder} was made with {key} {short_repr(found.get(key))}, now it is {short_repr(value)}; "
                 "choose another folder, or --overwrite replaces it"
             )
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
     """Return {"config": {"seed": 1}} as {"config.seed": 1}."""
-    if not isinstance(value, dict | list):
+    if not isinstance(value, dict):
         return {prefix: value}
-    items = value.items() if isinstance(value, dict) else enumerate(value)
     flat: dict[str, Any] = {}
-    for key, inner in items:
+    for key, inner in value.items():
         flat |= _flat(inner, f"{prefix}.{key}" if prefix else str(key))
     return flat

@@ -10,13 +10,13 @@ TULU_RESULTS, GSM8K_SFT_RESULTS = "tulu_sft_results.json", "sft_results.json"
 SFT_STAGES = {"sft_tulu": TULU_RESULTS, "sft_gsm8k": GSM8K_SFT_RESULTS}  # each with its results file
 RESOLVED_CONFIG = "resolved_config.yaml"
 UNFINISHED = "unfinished_run.json"  # the settings of a run that has not written its results yet
-MODEL_FILES = ("config.json", "model.safetensors", TULU_RESULTS, GSM8K_SFT_RESULTS, RECORD_NAME)
+MODEL_FILES = ("config.json", "model.safetensors", *SFT_STAGES.values(), RECORD_NAME)
 
 # How the rows of new tokens begin in a start model; the first unless told otherwise
 INITS = ("pieces", "mean", "random")
 
 # An evaluation folder; several evaluations may share it
-GSM8K_EVAL, PROBES_EVAL, STEPS_EVAL = "gsm8k", "arithmetic", "steps"
+EVALUATIONS = GSM8K_EVAL, PROBES_EVAL, STEPS_EVAL = "gsm8k", "arithmetic", "steps"
 
 # An experiment's own folder
 COMPARISON, REPORT = "comparison.json", "report.html"
@@ -27,9 +27,6 @@ HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 def results_file(evaluation: str) -> str:
     return f"{evaluation}_results.json"
-
-
-EVALUATIONS = {name: results_file(name) for name in (GSM8K_EVAL, PROBES_EVAL, STEPS_EVAL)}
 
 
 def predictions_file(evaluation: str) -> str:

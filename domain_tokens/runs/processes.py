@@ -44,6 +44,6 @@ def another_has_ended() -> bool:
     return len(alive) < _number("LOCAL_WORLD_SIZE", 1)
 
 
-def once(say: Callable[[str], None]) -> Callable[[str], None]:
+def main_only(say: Callable[[str], None]) -> Callable[[str], None]:
     """Return `say` in the main process, and in the others a function that says nothing."""
     return say if rank() == 0 else lambda text: None

@@ -149,7 +149,7 @@ class _Evaluation(TypedDict, total=False):
     model_path: str
     weights: str | None  # sha256 of the model's safetensors files
     lineage: list[Stage]
-    seed: Count  # of the probes
+    seed: Count  # draws the probes; other evaluations only record it
     runtime: Number
     peak_memory: dict[str, Count | None]  # as in TrainingResults
     config: Required[EvaluationConfig]

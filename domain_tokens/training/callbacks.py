@@ -116,7 +116,7 @@ def write_over_echo(text: str) -> None:
     tqdm.write(("\r\x1b[K" if sys.stdout.isatty() else "") + text)
 
 
-class NumbersCallback(TensorBoardCallback):
+class TensorBoardWriter(TensorBoardCallback):
     """Write losses and rates for TensorBoard, without the arguments: their text holds the folder's absolute path."""
 
     def __init__(self, folder: Path):

@@ -2,7 +2,6 @@
 
 import re
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -23,9 +22,10 @@ from domain_tokens.runs.config_schema import SftConfig
 from domain_tokens.runs.errors import InputError, RunError
 from domain_tokens.runs.files import read_json, write_json, write_text
 from domain_tokens.runs.folders import begin_run, claim_folder, find_everywhere
-from domain_tokens.runs.names import MODEL_FILES, RESOLVED_CONFIG, UNFINISHED
+from domain_tokens.runs.names import MODEL_FILES, RESOLVED_CONFIG, SFT_STAGES, UNFINISHED
 from domain_tokens.runs.signals import StopRequest, run_has_begun
-from domain_tokens.training.callbacks import NumbersCallback, StopCallback, write_over_echo
+from domain_tokens.runs.terminal import say
+from domain_tokens.training.callbacks import StopCallback, TensorBoardWriter, write_over_echo
 from domain_tokens.training.results import describe_rows, lineage_entry, training_results, training_summary
 from domain_tokens.training.resume import last_checkpoint
 from domain_tokens.training.sharding import whole_weights
@@ -34,12 +34,12 @@ from domain_tokens.training.trainer_setup import make_trainer
 from domain_tokens.training.watching import TENSORBOARD, SamplesCallback, sample_prompts, services
 
 
-def run_stage(stage: str, results_name: str, convert: Converter, args, say: Callable[[str], None]) -> None:
+def run_stage(stage: str, convert: Converter, args) -> None:
     """Train a model on a recipe's data and save it, with its results file last.
 
-    convert: a raw row to a conversation, or UnusableRow. args: what the stage scripts parse. say: prints a line.
+    convert: a raw row to a conversation, or UnusableRow. args: what the stage scripts parse.
     """
-    say = processes.once(say)
+    tell, results_name = processes.main_only(say), SFT_STAGES[stage]
     flags = {"seed": args.seed, "data.dataset": args.dataset_path, "data.train_samples": args.max_train_samples}
     loaded = load_config(args.config, SftConfig, args.overrides, flags)
     config: SftConfig = loaded.config
@@ -56,29 +56,29 @@ def run_stage(stage: str, results_name: str, convert: Converter, args, say: Call
     )  # fmt: skip
     if is_complete:
         check_saved_weights(output, results_name)
-        say(f"{output} is complete already")
+        tell(f"{output} is complete already")
         return
-    say(f"Training {args.model_path} on {config.data.dataset}, condition {args.condition}, to {output}")
-    say(loaded.as_yaml())
+    tell(f"Training {args.model_path} on {config.data.dataset}, condition {args.condition}, to {output}")
+    tell(loaded.as_yaml())
 
     checkpoint = open_model(args.model_path, args.condition)
     check_placebo(checkpoint.tokenizer, condition, args.model_path)
-    prepare_client(say)
+    prepare_client(tell)
     train, val, left_out = prepare_training_data(config.data, config.seed, convert, checkpoint.tokenizer, condition)
-    say(describe_rows(checkpoint.tokenizer, train, val, left_out, condition))
+    tell(describe_rows(checkpoint.tokenizer, train, val, left_out, condition))
     if warning := cut_warning(train, config.data.max_length, checkpoint.context):
-        say(warning)
+        tell(warning)
 
     trainer = make_trainer(checkpoint, train, val, config, output)
     if trainer.padding_reason is not None:
-        say(f"note: rows are padded, not packed, which is slower: {trainer.padding_reason}\n")
+        tell(f"note: rows are padded, not packed, which is slower: {trainer.padding_reason}\n")
     digests = {"train": train.digest(), "val": val.digest() if len(val) else None}
     begin_training(trainer, output, identity | {"rows": {"digests": digests}}, args.resume)
     watch(trainer, checkpoint, config, output)
     train_model(trainer, output, args.resume)
     results = training_results(trainer, checkpoint, stage, loaded, condition.injects, left_out | {"digests": digests})
     save_run(trainer, checkpoint, output, results_name, results, loaded)
-    say(training_summary(results))
+    tell(training_summary(results))
 
 
 def decide_injection(condition: Condition, flag: bool | None) -> Condition:
@@ -124,14 +124,14 @@ def watch(trainer: SftTrainer, checkpoint: OpenModel, config: SftConfig, output:
     """Let the main process write TensorBoard's files and ask a few prompts at every validation."""
     if not trainer.is_world_process_zero():
         return
-    numbers = None
+    writer = None
     if TENSORBOARD in services(config.trainer.get("report_to")):
-        numbers = NumbersCallback(output / "runs")
-        trainer.add_callback(numbers)
+        writer = TensorBoardWriter(output / "runs")
+        trainer.add_callback(writer)
     if trainer.eval_dataset is None or trainer.is_fsdp_enabled:  # a sharded model needs all processes for a reply
         return
     if prompts := sample_prompts(checkpoint, trainer.eval_dataset, config.eval_samples):
-        trainer.add_callback(SamplesCallback(checkpoint, prompts, numbers))
+        trainer.add_callback(SamplesCallback(checkpoint, prompts, writer))
 
 
 def _clear_run(output: Path) -> None:
@@ -148,7 +148,7 @@ def _clear_run(output: Path) -> None:
 def train_model(trainer: SftTrainer, output: Path, resume: bool) -> None:
     """Train, from the folder's last checkpoint with `resume`. Raises KeyboardInterrupt when asked to stop."""
     checkpoint = last_checkpoint(output, trainer.model) if resume else None
-    with StopRequest(processes.once(write_over_echo)) as request:
+    with StopRequest(processes.main_only(write_over_echo)) as request:
         stop = StopCallback(request)
         trainer.add_callback(stop)
         try:

@@ -14,18 +14,18 @@ from domain_tokens.models.folder import OpenModel
 from domain_tokens.prompt import ASSISTANT_LABEL
 from domain_tokens.runs.errors import InputError, nearest, short_repr
 from domain_tokens.runs.terminal import shown_text
-from domain_tokens.training.callbacks import NumbersCallback
+from domain_tokens.training.callbacks import TensorBoardWriter
 from domain_tokens.training.packing import stock_model
 
-TENSORBOARD = "tensorboard"  # written by NumbersCallback, without the paths that the library's own callback writes
+TENSORBOARD = "tensorboard"  # written by TensorBoardWriter, without the paths that the library's own callback writes
 SAMPLE_TOKENS = 64
 
 
 class SamplesCallback(TrainerCallback):
     """Ask the model fixed prompts, greedily, after each validation: to TensorBoard, and the first to the terminal."""
 
-    def __init__(self, checkpoint: OpenModel, prompts: list[str], numbers: NumbersCallback | None):
-        self.checkpoint, self.prompts, self.numbers = checkpoint, prompts, numbers
+    def __init__(self, checkpoint: OpenModel, prompts: list[str], writer: TensorBoardWriter | None):
+        self.checkpoint, self.prompts, self.writer = checkpoint, prompts, writer
 
     @torch.inference_mode()
     def on_evaluate(self, args, state, control, **kwargs):
@@ -36,8 +36,8 @@ class SamplesCallback(TrainerCallback):
             replies = dict(reply_to(self.checkpoint, ids, SAMPLE_TOKENS, batch_size=len(ids)))
         model.train(was_training)
         for i, prompt in enumerate(self.prompts):
-            if self.numbers is not None:
-                self.numbers.add_text(f"sample {i + 1}", f"{prompt} **{replies[i].text}**", state.global_step)
+            if self.writer is not None:
+                self.writer.add_text(f"sample {i + 1}", f"{prompt} **{replies[i].text}**", state.global_step)
         asked, _, _ = self.prompts[0].rpartition(f"\n{ASSISTANT_LABEL}")
         tqdm.write(shown_text(f"  {_one_line(asked)} -> {_one_line(replies[0].text)}"))
 

@@ -9,7 +9,7 @@ import show_progress
 from evaluated_steps import write_steps
 from finished_experiment import write_experiment
 
-from domain_tokens.comparison import figures, statistics
+from domain_tokens.comparison import plots, statistics
 from domain_tokens.comparison.report import page
 from domain_tokens.runs import provenance
 from domain_tokens.runs.errors import InputError
@@ -28,7 +28,7 @@ def experiment(tmp_path, monkeypatch):
     monkeypatch.setattr(statistics, "RESAMPLES", 50)
     monkeypatch.setattr(statistics, "detectable_difference", lambda a, b: 0.1)
     monkeypatch.setattr(page, "figure_as_svg", lambda figure, name: name)
-    monkeypatch.setattr(figures, "figure_as_png", lambda figure: b"")
+    monkeypatch.setattr(plots, "figure_as_png", lambda figure: b"")
     monkeypatch.setattr(provenance, "_commit", lambda: (None, None))
     write_experiment(tmp_path / "made", 0, RIGHT, with_probes=False)
     return tmp_path / "made"

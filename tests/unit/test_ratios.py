@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from domain_tokens.comparison import statistics
-from domain_tokens.comparison.ratios import detectable_ratio, linearised, sign_flip_p
+from domain_tokens.comparison.ratios import linearised, sign_flip_p
 
 
 def test_means_of_linearised_values_are_the_ratios_of_the_sums():
@@ -104,7 +104,7 @@ def stated(measure, design, runs=30):
             total = sizes.sum() * len(a)
             discordant, added = (a != b).sum() / total, abs(1 - (a.sum() + b.sum()) / total)
             spread_at = {"spread_at": lambda delta, d=discordant, more=added: (d + more * delta) / d}
-        found.append(detectable_ratio(*sums(outcome), **spread_at))
+        found.append(statistics.detectable_mean(linearised(*sums(outcome)), **spread_at))
     return np.median(found)
 
 

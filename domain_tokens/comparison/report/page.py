@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 
 from domain_tokens.comparison import formats
 from domain_tokens.comparison.compare import NO_DIFFERENCE, Contrast, measures, mul_tables
-from domain_tokens.comparison.figures import (
+from domain_tokens.comparison.formats import EVALUATION_NAMES, STAGE_NAMES
+from domain_tokens.comparison.plots import (
     accuracy_figure,
     bits_figure,
     figure_as_svg,
@@ -18,7 +19,6 @@ from domain_tokens.comparison.figures import (
     reply_length_figure,
     validation_bits_figure,
 )
-from domain_tokens.comparison.formats import EVALUATION_NAMES, STAGE_NAMES
 from domain_tokens.comparison.reading import data_label
 from domain_tokens.comparison.report.collect import Experiment
 from domain_tokens.comparison.report.provenance import environments, recipes, run_table

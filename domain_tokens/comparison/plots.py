@@ -19,6 +19,7 @@ from matplotlib.ticker import MaxNLocator
 
 from domain_tokens.comparison.formats import BITS, VALIDATION_BITS, is_bits
 from domain_tokens.runs.errors import InputError
+from domain_tokens.runs.files import read_json
 
 # Colours that colour-blind readers can tell apart (Okabe & Ito 2008).
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
@@ -186,7 +187,9 @@ def plot_file(comparison: Path, name: str, overwrite: bool) -> Path:
     path = comparison.with_name(f"{comparison.stem}_{name}.png")
     is_ours = path.is_file() and _PNG_TITLE.encode() in path.read_bytes()[:1000]
     if path.exists() and not is_ours and not (overwrite and path.is_file()):
-        raise InputError(f"{path} is no plot of a comparison; choose another --output-path, or give --overwrite")
+        listed = str(read_json(comparison).get("plots")) if comparison.is_file() else ""
+        if path.name not in listed:  # as a plot of an earlier version is
+            raise InputError(f"{path} is no plot of a comparison; choose another --output-path, or give --overwrite")
     return path
 
 
