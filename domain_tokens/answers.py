@@ -10,7 +10,7 @@ from fractions import Fraction
 
 import regex as re  # Python's own misreads possessive quantifiers before 3.11.5, which Debian 12 does not have
 
-from domain_tokens.inject import evaluate_facts
+from domain_tokens.inject import CURRENCY, PART_IN_WORDS, evaluate_facts
 from domain_tokens.prompt import cut_reply
 
 # Other spellings of the same characters: full-width forms, dashes, spaces, apostrophes and slashes.
@@ -21,22 +21,24 @@ _SPELLINGS = str.maketrans(
     | {"’": "'", "⁄": "/", "∕": "/"}
 )
 _TEX_SPACE = re.compile(r"\\[,;: ]|\\!|(?<=[0-9])\{,\}")
+_GROUP = r"\{(?:[^{}\n]|\{[^{}\n]*\})*\}"  # of TeX
 _TEX_FRACTION = re.compile(r"\\[dtc]?frac *(?:\{ *([0-9]+) *\}|([0-9])) *(?:\{ *([0-9]+) *\}|([0-9]))")
 _FRACTION_SIGN = re.compile("[¼-¾⅐-⅞↉]")
 
 # A minus is a sign only directly in front of its number and not after an operand: "10-5" ends in 5, "- 5" is an item.
 _SIGN = r"(?:(?<![\w\p{No})\]%])-)?"
-_LEAD = rf"(?:{_SIGN}[$€£]?|[$€£]{_SIGN})"
-_DIGITS = r"(?:[0-9]{1,3}(?: [0-9]{3}(?![0-9]))++|(?<![\w\p{No}.])\.[0-9]++|[0-9]++)(?:[.,'_:][0-9]++)*+"
+_LEAD = rf"(?:{_SIGN}[{CURRENCY}]?|[{CURRENCY}]{_SIGN})"
+# A group of three in front of a hyphen is a number of its own: "12 200-kilobyte videos".
+_DIGITS = r"(?:[0-9]{1,3}(?: [0-9]{3}(?![0-9]|-[A-Za-z]))++|(?<![\w\p{No}.])\.[0-9]++|[0-9]++)(?:[.,'_:][0-9]++)*+"
 _RUN = (
     rf"{_LEAD}(?:0[xXbBoO][0-9a-fA-F]++|{_DIGITS}(?:(?: {{1,2}}[0-9]{{1,2}}| and [0-9]++)(?= ?/ ?[0-9]))?+"
-    rf"(?:(?:[eE][-+]?| ?/ ?[$€£]?){_DIGITS})*+)"
+    rf"(?:(?:[eE][-+]?| ?/ ?[{CURRENCY}]?){_DIGITS})*+)"
 )
-# What turns the run in front into another number: 10^3, 10², 1.5 × 10^3, 2 and a half, 2√3, 2\sqrt{3}.
+# What turns the run in front into another number: 10^3, 10², 1.5 × 10^3, 2 and a half, 2-1/2, 2√3, 2\sqrt{3}.
+_POWER = rf"(?: ?\^ ?(?:{_GROUP}|(?=[({{]* ?-?\.?\w))| ?\*\* ?(?=[(\-]*[0-9])|[⁰-⁹²³¹])"
 _MORE = (
-    r"(?:(?: ?\^(?= ?[({]*-?\.?\w) ?[({]*-?|\*\*(?=[0-9])|[\d²³¹⁰-₉√π]"
-    r"| ?(?:[×x*·]|\\times|\\cdot) ?10(?: ?\^|\*\*|[⁰-⁹²³¹])"
-    r"| and (?:an?|one) (?:half|third|quarter)\b|\.?\\(?:[dtc]?frac|sqrt|pi|overline|bar|dot)\b)[({]*[0-9.]*+)"
+    rf"(?:(?:{_POWER}|[\d₀-₉√π]| ?(?:[×x*·]|\\times|\\cdot) ?10{_POWER}|[- ]and[- ]{PART_IN_WORDS}"
+    r"|-[0-9]{1,2}/(?=[0-9])|\.?\\(?:[dtc]?frac|sqrt|pi|overline|bar|dot)\b)[({]* ?-?[0-9.]*+)"
 )
 _NUMBER = rf"(?P<run>{_RUN})(?P<more>{_MORE})?+"
 
@@ -49,26 +51,30 @@ def _readable(integer: str) -> re.Pattern[str]:
     decimal = rf"(?:(?:{integer})(?:\.[0-9]+)?|\.[0-9]+)"
     return re.compile(
         rf"{_LEAD}(?:(?P<whole>{integer})(?: {{1,2}}| and )(?P<part>[0-9]{{1,2}} ?/ ?[0-9]+)"
-        rf"|(?P<number>{decimal}(?:[eE][-+]?[0-9]{{1,2}}| ?/ ?[$€£]?{decimal})?))"
+        rf"|(?P<number>{decimal}(?:[eE][-+]?[0-9]{{1,2}}| ?/ ?[{CURRENCY}]?{decimal})?))"
     )
 
 
 _STATED = _readable(rf"{_GROUPS}|(?!0+,)[0-9]+(?:,[0-9]+)*")
-_RUNNING = _readable(rf"{_GROUPS}|[0-9]{{1,3}}(?:,[0-9]{{3}})+|[0-9]+")
+_RUNNING = _readable(rf"{_GROUPS}|(?!0+,)[0-9]{{1,3}}(?:,[0-9]{{3}})+|[0-9]+")
 
-# "#### 12*9 = 108" is answered with 108, and "#### 12*9=<<12*9=108>>108" as well.
-_TERM = rf"[(\[]{{0,3}}+{_LEAD}{_DIGITS}(?: [0-9]++(?=/))?+[)\]]*+\s*"
-_CALCULATION = rf"(?:(?:{_TERM}[-+*×x÷/]\s*)++{_TERM}=\s*(?:<<[^<>\n]*+>>)?(?={_LEAD}\.?[0-9]))*"
-_MARKUP = r"""[\s*_:"'“‘`$€£\\(\[{]*?(?:\\boxed\{|USD )?"""  # "The answer is: **$18**", "\boxed{18}"
+# "#### 12*9 = 108" is answered with 108, and so are "#### 12*9=<<12*9=108>>108", "12 \times 9 = \boxed{108}" and
+# "12 apples * 9 = 108 apples", and "6*9 = 5*11 = 55" with 55.
+_TERM = rf"[(\[]{{0,3}}+{_LEAD}{_DIGITS}(?: [0-9]++(?=/)|\^\{{?[0-9]++\}}?|[²³])?+[)\]$]*+\s*"
+_UNIT = r"(?:(?!(?:and|or|but|so|is|if|x)\b)[A-Za-z]++\s*){0,2}"
+_SIGNS = r"(?:[-+*×x÷/·⋅]|\\(?:times|cdot|div|\*))\s*"
+_MARKUP = rf"""[\s*_:"'“‘`{CURRENCY}\\(\[{{]*?(?:\\?boxed\{{|USD? ?)?"""  # "The answer is: **$18**", "\boxed{18}"
+_SIDE = rf"(?:(?:{_TERM}{_UNIT}{_SIGNS})++{_TERM}{_UNIT}|{_TERM})(?<!\n)==?\s*(?:<<[^<>\n]*+>>)?"
+_IS_LAST = rf"(?={_MARKUP}{_LEAD}\.?[0-9])(?!{_TERM}{_SIGNS}{_TERM})"
+_CALCULATION = rf"(?:(?:{_SIDE})++{_IS_LAST}{_MARKUP})?"
 _AFTER_HASHES = re.compile(rf"####\s*{_NUMBER}")
 _AFTER_HASHES_LENIENT = re.compile(rf"####\s*{_CALCULATION}{_NUMBER}")
 _AFTER_PHRASE = re.compile(rf"\bthe (?:final )?answer is{_MARKUP}{_CALCULATION}{_NUMBER}", re.IGNORECASE)
 _AFTER_ANNOTATION = re.compile(rf"<<[^<>\n]*+>>\s*{_NUMBER}")
-_GROUP = r"\{(?:[^{}\n]|\{[^{}\n]*\})*\}"
 _ANYWHERE = re.compile(
-    r"\^[({]*-?[0-9.,]+"  # an exponent is no answer: "54 cm^2"
+    rf"\^ ?(?:{_GROUP}|[({{]*-?[0-9.,]+)|<su[bp]>[^<\n]*"  # an exponent is no answer: "54 cm^2"
     r"|(?:[0-9]++,){2,}(?=[0-9]{1,2}(?![0-9]|,[0-9]))"  # "1,2,3" ends in 3
-    rf"|(?P<tex>(?:√ ?|\\(?:[dtc]?frac|sqrt|binom) *(?:\[[^\[\]\n]*\])? *)(?:[({{]*[0-9.]|{_GROUP})(?: *{_GROUP})?)"
+    rf"|(?P<tex>(?:√ ?|\\(?:[dtc]?frac|sqrt|binom) *(?:\[[^\[\]\n]*\])? *)(?:{_GROUP}|[(]*[0-9.]++)(?: *{_GROUP})?)"
     rf"|{_NUMBER}"
 )
 
@@ -134,9 +140,9 @@ def _read(match: re.Match[str], readable: re.Pattern[str]) -> str | None:
     number = None if match["more"] else readable.fullmatch(match["run"] or "")
     if not number:
         return None
-    sign = "-" if re.match(r"[$€£]?-", number[0]) else ""
+    sign = "-" if re.match(rf"[{CURRENCY}]?-", number[0]) else ""
     whole, rest = (
-        "" if part is None else re.sub("[ ,'_$€£]", "", part)
+        "" if part is None else re.sub(rf"[ ,'_{CURRENCY}]", "", part)
         for part in (number["whole"], number["part"] or number["number"])
     )
     return f"{sign}{whole} {rest}" if whole else sign + rest

@@ -5,7 +5,7 @@ Whatever binds tighter than the multiplication (a longer number, a power, a perc
 product out, and so does a "3 x 4" that may be a size. Leave what is doubtful alone: a missed fact costs little.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import pairwise
@@ -17,26 +17,30 @@ from domain_tokens.facts import FACT_TOKENS, GAP, MARK_OR_FACT, PLACEBO_TOKENS, 
 
 _FACT = "\ue000"  # one fact token in the text that the rules look at; to them it is a number
 _NUMERIC = rf"\d{_FACT}¼-¾²³¹⁰-₉⅐-↉"  # digits of any script, fractions, superscripts
-_CURRENCY = "$€£¥"
+CURRENCY = "$€£¥₹₩₽₱"
+PART_IN_WORDS = (  # of a mixed number: 2 and a half, 2 and three-quarters
+    r"(?:an?|one|two|three|four|five)[ -]"
+    r"(?:half|halves|(?:third|quarter|fourth|fifth|sixth|seventh|eighth|ninth|tenth)s?)\b"
+)
 
 _PRODUCT = re.compile(rf"([1-9])({GAP})([*×xX])({GAP})([1-9])")
 _NUMBER = rf"[0-9{_FACT}]++(?:[.,][0-9{_FACT}]++)*+"
 _EXPRESSION = re.compile(  # numbers with operators between them: 5 + 3 x 4 = 17
     rf"(?<![0-9{_FACT}.,]){_NUMBER}[)\]}}]*+"
-    rf"(?:{GAP}[-−–+*×xX÷/=]{GAP}[{_CURRENCY}(\[{{<+\-−]*+{_NUMBER}[)\]}}]*+)++"
+    rf"(?:{GAP}[-−–+*×xX÷/=]{GAP}[{CURRENCY}(\[{{<+\-−]*+{_NUMBER}[)\]}}]*+)++"
 )
 
 # A power, and not the ** that closes bold text: "12**2", "12 ** n", but "**3*4 = 12** apples".
 _POWER = rf"(?:{GAP}\^|\*\*{GAP}[(+\-−.√0-9{_FACT}]|\*\*\w|[^\S\r\n]++\*\*{GAP}[\w({_FACT}]|[²³¹⁰⁴-⁹⁺⁻])"
 # The number in front is only a part of another: 12 000, 12 1/2, 12 and a half, 12 %, 12 \%, 12 \frac{1}{2}, 12 million.
 _GOES_ON = (
-    rf"(?:{GAP}(?:[{_NUMERIC}%‰]|\.[0-9]|\\[A-Za-z%]|per\s?cent|pct|hundred|thousand|[mbtr]+illion|squared|cubed"
-    rf"|factorial|choose|raised|to the\b|and{GAP}(?:[0-9]+/|(?:a|one){GAP}(?:half|third|quarter)))|{_POWER})"
+    rf"(?:{GAP}(?:[{_NUMERIC}%‰]|\.[0-9]|\\[A-Za-z%]|per\s?cent|pct|hundred|thousand|[a-z]{{1,6}}illion|squared"
+    rf"|cubed|factorial|choose|raised|to the\b|-?and[ -](?:[0-9]+/|{PART_IN_WORDS}))|{_POWER})"
 )
-_OPERAND = rf"(?:[{_CURRENCY}.(√0-9{_FACT}]|<<|[A-Za-z]\b)"
+_OPERAND = rf"(?:[{CURRENCY}.(√0-9{_FACT}]|<<|[A-Za-z]\b)"
 
 # In front of the first operand: only these characters touch it without being part of it, a name or a tighter operator.
-_OPENS = re.compile(rf"(?:[\s(\[{{<=+\-−–±*×|`{_CURRENCY}]|(?<!>)>|(?<![0-9{_FACT}])[:\"'“‘])\Z")
+_OPENS = re.compile(rf"(?:[\s(\[{{<=+\-−–±*×|`{CURRENCY}]|(?<!>)>|(?<![0-9{_FACT}])[:\"'“‘])\Z")
 _NUMBER_BEFORE = re.compile(rf"[%{_NUMERIC}]\Z")
 _TIGHTER_BEFORE = re.compile(
     rf"(?:[/÷∕⁄／∶√∛∜%^~}}]|\\[A-Za-z,;:!]+|[0-9){_FACT}][^\S\r\n]++:|[0-9.]e|[\w)\]>{_NUMERIC}]{GAP}\*\*"
@@ -57,13 +61,18 @@ _BOUND_AFTER = re.compile(
     rf"|{GAP}\*(?!\*|{GAP}[-−]?{_OPERAND})|{_GOES_ON}"
 )
 
-# What follows "=": perhaps a currency sign, perhaps a GSM8K annotation <<6*9=54>>, then the number.
-_GAP = re.compile(GAP)
+# Between the product and "=": nothing, the end of its brackets, or a unit of one or two words.
+_EQUALS = re.compile(rf"{GAP}(?:(?P<close>[)\]}}$]{{1,3}}){GAP}|(?P<unit>[A-Za-z]++(?: [A-Za-z]++)?){GAP})?=")
+# What follows "=": perhaps a currency sign, perhaps a GSM8K annotation <<6*9=54>>, then the number, perhaps in bold or
+# in a box of TeX.
+_DRESS = rf"[{CURRENCY}*_`(\[{{\\]{{0,6}}+(?:(?:boxed|text(?:bf)?|mathbf|USD?|Rs\.?)[{{ {CURRENCY}]{{0,3}}+)?+"
 _RESULT = re.compile(
-    rf"=(?!=){GAP}[{_CURRENCY}]?(?:<<[^<>\n]{{0,200}}>>)?{GAP}"
-    rf"(?P<sign>[-−–+]?)[{_CURRENCY}]?(?P<number>[0-9]++(?:,[0-9]{{3}})*+(?:\.[0-9]++)?|\.[0-9]++)"
+    rf"==?(?!=){GAP}[{CURRENCY}]?(?:<<[^<>\n]{{0,200}}>>)?{GAP}{_DRESS}"
+    rf"(?P<sign>[-−–+]?)[{CURRENCY}]?(?P<number>[0-9]++(?:,[0-9]{{3}})*+(?:\.[0-9]++)?|\.[0-9]++)"
 )
-_RESULT_GOES_ON = re.compile(rf"_|[kKMBx]\b|bn\b|[eE][-+]?[0-9]|[,.:'’][0-9{_FACT}]|{_GOES_ON}")
+_RESULT_GOES_ON = re.compile(
+    rf"_|x\b|{GAP}(?:[kKMB]|bn|lakhs?|crores?)\b(?!&)|[eE][-+]?[0-9]|[,.:'’][0-9{_FACT}]|{_GOES_ON}"
+)
 # The number is only the first operand of an expression: 6*9 = 54 - 4
 _RESULT_IS_OPERAND = re.compile(rf"{GAP}(?:[-−–+*×÷/·⋅∗xX]{GAP}[-−]?{GAP}{_OPERAND}|<<{GAP}[0-9{_FACT}])|[^\S\r\n]++>>")
 
@@ -165,17 +174,33 @@ def _end_of_fact(text: str, product: re.Match[str], strict: bool) -> int | None:
     context = None if _BOUND_AFTER.match(text, end) else _left_context(text, product.start())
     if context is None:
         return None
-    # Without an "=" to begin with, the pattern would look for one in the whole rest of the text, for every product.
-    equals = _GAP.match(text, end).end()
-    result = _RESULT.match(text, equals) if text.startswith("=", equals) else None
-    # In 10 + 3*4 = 22 and in 6*9 = 50 + 4 the number is not the result of this product, right or wrong.
-    if result and context != "operator" and not _RESULT_IS_OPERAND.match(text, result.end()):
+    result = _result(text, product, context)
+    if result is not None:
         value = int(product[1]) * int(product[5])
         is_right = result["sign"] in ("", "+") and float(result["number"].replace(",", "")) == value
         if not is_right or _RESULT_GOES_ON.match(text, result.end()):
             return None
-        return result.end() if result[0].replace("=", "").strip() == str(value) else end
+        is_bare = text[end : result.start()].isspace() or result.start() == end
+        return result.end() if is_bare and result[0][1:].strip() == str(value) else end
     return end if context != "article" and not strict and _reads_as_product(text, product) else None
+
+
+def _result(text: str, product: re.Match[str], context: str) -> re.Match[str] | None:
+    """Return the number that the text gives as the product's result, right or wrong; None if it gives none.
+
+    In 10 + 3*4 = 22, in 2*(3*4) = 24 and in 6*9 = 50 + 4 the number is not the result of this product.
+    """
+    # The pattern looks for its "=" in all the text it is given: the whole rest would be too much, for every product.
+    equals = _EQUALS.match(text, product.end(), product.end() + 3 * _WINDOW)
+    if equals is None or context == "operator":
+        return None
+    if equals["close"]:
+        opened = max(0, product.start() - len(equals["close"]))
+        is_opened_here = not text[opened : product.start()].strip("([{$")
+        if not is_opened_here or _left_context(text, opened) in ("operator", None):
+            return None
+    result = _RESULT.match(text, equals.end() - 1)
+    return None if result is None or _RESULT_IS_OPERAND.match(text, result.end()) else result
 
 
 def _left_context(text: str, start: int) -> str | None:
@@ -199,7 +224,7 @@ def _left_context(text: str, start: int) -> str | None:
 
 def _skip_gap(text: str, i: int) -> int:
     """Return the index after the last character in front of i that is no horizontal space and no currency sign."""
-    while i and (text[i - 1] in "$€£¥\\" or (text[i - 1].isspace() and text[i - 1] not in "\r\n")):
+    while i and (text[i - 1] in CURRENCY + "\\" or (text[i - 1].isspace() and text[i - 1] not in "\r\n")):
         i -= 1
     return i
 
@@ -217,14 +242,22 @@ def _calculations(text: str) -> list[int]:
     """Return start, end, start, end, … of the expressions in which × and x mean times."""
     if _PRODUCT.fullmatch(text.strip()):
         return [0, len(text)]
-    return [bound for match in _EXPRESSION.finditer(text) if _is_calculation(match[0]) for bound in match.span()]
+    # A product with its result counts in digits as it does as a token; otherwise injection would make a calculation.
+    products = _PRODUCT.finditer(text, overlapped=True)
+    stated = [product.start() for product in products if _end_of_fact(text, product, strict=True)]
+    return [
+        bound
+        for match in _EXPRESSION.finditer(text)
+        if bisect_left(stated, match.start()) < bisect_left(stated, match.end()) or _is_calculation(match[0])
+        for bound in match.span()
+    ]
 
 
 def _is_calculation(expression: str) -> bool:
     """Return whether × and x mean times in it: it has an operator that no size has, or an equation that comes out."""
     if any(sign in expression for sign in ("*", "÷", _FACT)):
         return True
-    sides = [[term.strip(f" ()[]{{}}{_CURRENCY}") for term in side.split("+")] for side in expression.split("=")]
+    sides = [[term.strip(f" ()[]{{}}{CURRENCY}") for term in side.split("+")] for side in expression.split("=")]
     if any(len(terms) > 1 and any(re.fullmatch(_NUMBER, term) for term in terms) for terms in sides):
         return True  # 5 + 3 x 4, and not 2 x 4 + 2 x 6
     return any(left is not None and left == right for left, right in pairwise(map(_value, sides)))

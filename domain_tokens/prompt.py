@@ -125,8 +125,9 @@ def reserved_token_finder(tokenizer) -> Callable[[str], str | None]:
     normalizer = tokenizer.backend_tokenizer.normalizer
     if normalizer is None:
         return lambda text: match[0] if (match := in_text.search(text)) else None
-    # Tokens with this flag are looked for in the normalised text, which may be in lower case.
-    normalised = {
+    # The tokenizer looks for some tokens in the normalised text, which may be in lower case, and a Unigram vocabulary
+    # has its special tokens among its pieces: full-width ＜/s＞ becomes one.
+    normalised = {token: token for token in reserved} | {
         normalizer.normalize_str(token.content): token.content
         for token in added
         if token.normalized and token.content in reserved
@@ -136,7 +137,7 @@ def reserved_token_finder(tokenizer) -> Callable[[str], str | None]:
     def find(text: str) -> str | None:
         if match := in_text.search(text):
             return match[0]
-        match = in_normalised.search(normalizer.normalize_str(text)) if normalised else None
+        match = in_normalised.search(normalizer.normalize_str(text))
         return normalised[match[0]] if match else None
 
     return find

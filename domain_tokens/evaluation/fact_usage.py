@@ -17,7 +17,7 @@ from domain_tokens.facts import FACT_PATTERN
 from domain_tokens.inject import expand
 
 _FACT = rf"(?:{FACT_PATTERN.pattern})"
-_ANNOTATION = re.compile(rf"<<((?:[^<>\n]|{_FACT}){{1,200}})>>(?:[$€£]?([-−]?[0-9][0-9,]*(?:\.[0-9]+)?))?")
+_ANNOTATION = re.compile(rf"<<((?:[^<>\n]|{_FACT}){{1,200}})>>(?:[$€£]?([-−]?[0-9]+(?:,[0-9]{{3}})*(?:\.[0-9]+)?))?")
 
 _COUNTS = ("written", "in_annotations", "right_in_annotations", "in_correct_replies", "in_wrong_replies")
 _OPERATIONS = {

@@ -12,7 +12,7 @@ from typing_extensions import TypedDict
 from domain_tokens.runs.names import STEPS_EVAL
 
 # Rises with any change of prompt, stop rule or answer pattern: figures of different versions are not compared.
-EVAL_VERSION = 3
+EVAL_VERSION = 4
 
 # Larger numbers are no counts, steps or seconds, and break the arithmetic.
 Count = Annotated[int, Field(ge=0, le=10**15)]

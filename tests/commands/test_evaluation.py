@@ -164,7 +164,7 @@ def test_an_evaluation_writes_one_line_per_question_in_order(evaluated, toy_data
     rows = read_jsonl(evaluated / f"{name}_predictions.jsonl")
     assert len(rows) == results["metrics"]["total"] == total
     assert results["condition"] == "mul_tokens"
-    assert results["eval_version"] == 3
+    assert results["eval_version"] == 4
     assert set(results["metrics"]) >= METRICS
     assert results["environment"].keys() >= {"commit", "dirty", "libraries", "device"}
     assert results["model_path"].endswith("/mul_tokens")

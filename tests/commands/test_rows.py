@@ -12,7 +12,8 @@ import sft_tulu
 from conftest import read_jsonl, write_jsonl
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import AddedToken, normalizers
+from tokenizers import AddedToken, Tokenizer, models, normalizers
+from transformers import PreTrainedTokenizerFast
 
 from domain_tokens import toy
 from domain_tokens.prompt import reserved_token_finder
@@ -54,6 +55,16 @@ def test_a_token_that_is_looked_for_in_lower_case_is_found_in_any_case():
     tokenizer.add_tokens([AddedToken("<Aside>", normalized=True)])
     assert reserved_token_finder(tokenizer)("an <ASIDE> b") == "<Aside>"
     assert reserved_token_finder(tokenizer)("an < aside> b") is None
+
+
+def test_a_token_that_the_vocabulary_makes_of_normalised_text_is_found():
+    pieces = [("<unk>", 0.0), ("</s>", 0.0), *((letter, -1.0) for letter in "▁abs</>")]
+    backend = Tokenizer(models.Unigram(pieces, unk_id=0))
+    backend.normalizer = normalizers.NFKC()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="</s>")
+    assert tokenizer.encode("a＜/s＞b", add_special_tokens=False)[1] == tokenizer.eos_token_id
+    assert reserved_token_finder(tokenizer)("a＜/s＞b") == "</s>"
+    assert reserved_token_finder(tokenizer)("a＜/b＞") is None
 
 
 TOKENIZER = tokenizer_of_another()

@@ -129,10 +129,12 @@ WHOLE_OR_NOTHING = {
     "2 and a half": None, "3 / 4": "3/4", "3/ 4": "3/4", "3/4/5": None, "12/05/2024": None, "650 000/2": "650000/2",
     "\\frac{3}{4}": "3/4", "\\dfrac34": "3/4", "-\\frac{3}{4}": "-3/4", "1\\frac{1}{2}": "1 1/2",
     "2\\sqrt{3}": None, "2√3": None, "2π": None, "3\\pi": None, "0.\\overline{3}": None,
+    "2 and three quarters": None, "2 and two-thirds": None, "2 and a fifth": None, "2-and-a-half": None, "2-1/2": None,
+    "10^-3": None, "10 ^ 3": None, "1.5 × 10^{-3}": None, "1.2 x 10 ** 3": None, "2^{ 10}": None, "2^{1+1}": None,
     "10^3": None, "10^{3}": None, "10²": None, "10**3": None, "1.5 × 10^3": None, "1.5 x 10³": None, "2*10^3": None,
     "12:30": None, "3:4": None, "1.2.3": None, "0,5": None, "1.234.567": None, "1.234,56": None, "5'10\"": None,
     "0x1F": None,
-    "5%": "5", "54 cm²": "54", "54 cm^2": "54", "4 million": "4", "54!": "54", "$1,234.50": "1234.50",
+    "5%": "5", "₹54": "54", "¥54": "54", "54 cm<sup>2</sup>": "54", "54 cm²": "54", "54 cm^2": "54", "4 million": "4", "54!": "54", "$1,234.50": "1234.50",
 }  # fmt: skip
 
 
@@ -148,7 +150,10 @@ def test_a_number_is_read_whole_or_not_at_all(form, written, expected):
 
 
 @pytest.mark.parametrize("form", ["#### {}", "The answer is {}.", "So {}", "7 or {}."])
-@pytest.mark.parametrize("written", ["\\frac{\\pi}{4}", "\\frac{\\sqrt{3}}{2}", "\\sqrt{3}", "\\sqrt[3]5", "√3", "√ 3"])
+@pytest.mark.parametrize("written", [
+    "\\frac{\\pi}{4}", "\\frac{\\sqrt{3}}{2}", "\\sqrt{3}", "\\sqrt[3]5", "√3", "√ 3", "\\sqrt{144}", "√16",
+    "\\sqrt[3]{125}", "\\frac{54}{x}", "\\frac{10.5}{2}", "\\frac{12x}{25}", "\\frac{6 \\times 9}{2}",
+])  # fmt: skip
 def test_the_digits_of_a_root_or_a_formula_are_no_answer(form, written):
     assert extract_answer(form.format(written)) is None
     assert extract_answer(form.format(written), strict=True) is None
@@ -160,10 +165,47 @@ def test_a_reference_that_cannot_be_read_whole_is_an_error(written):
         is_correct("54", f"#### {written}")
 
 
+@pytest.mark.parametrize(
+    ("calculation", "expected"),
+    [
+        ("12 * 9 = **108**", "108"),
+        ("12 \\times 9 = 108", "108"),
+        ("$12 \\cdot 9 = 108$", "108"),
+        ("12 \\* 9 = \\boxed{108}", "108"),
+        ("12·9 == 108", "108"),
+        ("$12*9$ = 108", "108"),
+        ("5 apples + 3 apples = 8 apples", "8"),
+        ("6*9 blue eggs = 54 blue eggs", "54"),
+        ("6*9 = 6*10 - 6 = 54", "54"),
+        ("5^2 + 3 = 28", "28"),
+        ("6*9 = US$55", "55"),
+        ("6*9 = 5*11 = 55", "55"),
+        ("12 = 10 + 2", "12"),
+        ("12 eggs, so y = 3", "12"),
+        ("12\n= 3", "12"),
+    ],
+)
+def test_a_stated_calculation_is_answered_with_its_last_side(calculation, expected):
+    for form in ("#### {}", "The answer is {}.", "The answer is: **{}**"):
+        assert extract_answer(form.format(calculation)) == expected
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"), [("#### 5 100-watt bulbs", "5"), ("5 100-watt bulbs", "100"), ("#### 5 100 watt", "5100")]
+)
+def test_a_number_in_front_of_a_hyphen_is_no_group_of_thousands(reply, expected):
+    assert extract_answer(reply) == expected
+
+
 @pytest.mark.parametrize("number", ["12,50", "1,2345", "1,00,000"])
 def test_commas_group_thousands_or_say_nothing_where_one_number_is_stated(number):
     assert extract_answer(f"#### {number}", strict=True) == number.replace(",", "")
     assert extract_answer(f"It costs {number}") is None
+
+
+def test_no_number_begins_with_zeros_and_a_comma():
+    assert extract_answer("So 0,125") is None
+    assert extract_answer("#### 0,125") is None
 
 
 # --- one reply, one verdict: in every condition --------------------------------------------------------------------
@@ -173,7 +215,7 @@ CALCULATIONS = [
     "#### {a} × {b} = ${c}", "#### {a}*{b}", "#### {a}*{b} apples", "#### ({a}*{b}) = {c}",
     "The answer is {a}*{b}=<<{a}*{b}={c}>>{c}.", "The answer is ({a}*{b}) = {c}", "The answer is {a}*{b}.",
     "The answer is: **{a}*{b} = {c}**", "\\boxed{{{a}*{b}}}", "They have {a} * {b} = {c}", "They have {a}*{b}",
-    "So {a} x {b} = {c}.",
+    "So {a} x {b} = {c}.", "#### {a} x {b} = <<{a}x{b}={c}>>{c}", "The answer is {a} x {b} eggs = **{c}** eggs",
 ]  # fmt: skip
 OWN_ANSWERS = [
     "Tom has 6*9=<<6*9=54>>54 eggs.\n#### 54",
@@ -230,6 +272,16 @@ def test_every_gsm8k_answer_is_read_alike_in_every_condition(answers, condition)
         ("#### <|padding_0|>6*9=54", True, True),
         ("#### <MUL_6_9_54>6*9", True, True),
         ("#### <MUL_7_8_56>6*9", False, False),
+        ("#### 6*9 = **55**", False, False),
+        ("#### (6*9) = 55", False, False),
+        ("#### $6*9$ = $55$", False, False),
+        ("#### 6*9 == 55", False, False),
+        ("#### 6*9 = \\boxed{55}", False, False),
+        ("#### 6*9 eggs = 55 eggs", False, False),
+        ("#### 6*9 = ₹55", False, False),
+        ("#### 6*9 = **54**", True, True),
+        ("#### (6*9) = US$54", True, False),
+        ("#### 6*9 eggs = 54 eggs", True, True),
     ],
 )
 def test_a_wrong_calculation_stays_wrong_in_every_condition(reply, correct, correct_strict):
@@ -240,7 +292,7 @@ def test_a_wrong_calculation_stays_wrong_in_every_condition(reply, correct, corr
 
 PIECES = [
     *"0123456789", *" .,/$-#\n%=*x×+()½", "####", "#### ", "The answer is ", " = ", "6*9", "6*9=54", "2*3", "3 x 4",
-    "=12", "<<", ">>", "1 1/2", "^2", "e3", "User:", "<|endoftext|>", "<MUL_6_9_54>", "<MUL_2_3_6>", "<PLACEBO>",
+    "=12", " x ", "×", "(", "**", " apples", "3x4=12", "3 x 4 = 12", "<<", ">>", "1 1/2", "^2", "e3", "User:", "<|endoftext|>", "<MUL_6_9_54>", "<MUL_2_3_6>", "<PLACEBO>",
     "<|padding_0|>",
 ]  # fmt: skip
 NUMBERS = st.sampled_from([*"123456789", "1,234", "1.5", "1/2", "6*9", "3*4=12", "10", "54"])
@@ -254,6 +306,9 @@ REPLIES = st.lists(st.sampled_from(PIECES), max_size=20).map("".join) | st.build
 @settings(max_examples=500, deadline=None)
 @example("3 x 4", "\nUser: 5")  # of the whole text only the first line is the reply
 @example("1*2=2*3=6", "")
+@example("#### 3 x 4 = <<3x4=12>>12 - 2 = 10", "")
+@example("#### 3 × 4 + (3×4=12)", "")
+@example("The answer is 8×7 = 8 x 3 = <<8 x 3=24>>", "24.")
 def test_any_reply_is_read_alike_in_every_condition(condition, first, second):
     """What is read alike is judged alike, whatever the reference."""
     reply = first + second

@@ -64,6 +64,14 @@ from domain_tokens.inject import evaluate_facts, find_facts
         ("5 plus 3*4 = 17", "5 plus <MUL_3_4_12> = 17"),
         ("the 6*9 = 54 apples", "the <MUL_6_9_54> apples"),
         ("6*9=50+4", "<MUL_6_9_54>=50+4"),
+        ("6*9 = **54**", "<MUL_6_9_54> = **54**"),
+        ("(6*9) = $54", "(<MUL_6_9_54>) = $54"),
+        ("6*9 eggs = \\boxed{54}", "<MUL_6_9_54> eggs = \\boxed{54}"),
+        ("6*9 == 54", "<MUL_6_9_54> == 54"),
+        ("2*(3*4) = 24, f(3*4) = 5", "2*(<MUL_3_4_12>) = 24, f(<MUL_3_4_12>) = 5"),
+        ("5 x 8 dolls = <<5*8=40>>40 dolls", "<MUL_5_8_40> dolls = <<<MUL_5_8_40>>>40 dolls"),
+        ("3 x 4 + (3x4=12)", "<MUL_3_4_12> + (<MUL_3_4_12>)"),
+        ("5*7=35 M&Ms", "<MUL_5_7_35> M&Ms"),
     ],
 )
 def test_a_product_becomes_its_fact(text, expected):
@@ -80,7 +88,9 @@ def test_a_product_becomes_its_fact(text, expected):
         "6*9=55", "6*9=54.5", "6*9=540", "6*9 = -54", "6*9=54%", "6*9=54 1/2", "6*9=<<6*9=55>>55", "6*9 = .5",
         "6*9=54e3", "6*9=54 000", "6*9=54\u00a0000", "6*9=54'000", "6*9=54’000", "6*9=54_000", "6*9=54k", "6*9 = 54½",
         "6*9 = 54 million", "6*9 = 54 and a half", "6*9 = 54 and 1/2", "6*9 = 54 \\%", "6*9 = 54 \\frac12",
-        "6*9 = 54 \\times 2", "6*9 = 54²", "6*9 = 54 squared",
+        "6*9 = 54 \\times 2", "6*9 = 54²", "6*9 = 54 squared", "6*9 = 54 M", "6*9 = 54 quadrillion", "6*9 = 54 crore",
+        "6*9 = 54 and two thirds", "6*9 = **55**", "(6*9) = 55", "$6*9$ = $55$", "6*9 == 55", "6*9 = \\boxed{55}",
+        "6*9 eggs = 55 eggs", "6*9 = US$55", "6*9 = ₹55", "6*9 = _55_", "6*9 = (55)", "6*9 blue eggs = 5 boxes",
         # divisions, powers, roots, percentages, mixed numbers, factorials
         "1/2*6", "1/2*8", "8/-3*4", "10 divided by 3*4", "2^3*4", "2**-3*4", "3*4^2", "3*4**2", "3*4²", "√9*4",
         "6*9%", "5% 6*9", "6*9 percent", "1 1/2*6", "2 3*4", "3*4 1/2", "3*4!", "3*½", "10÷2*3",
@@ -89,7 +99,7 @@ def test_a_product_becomes_its_fact(text, expected):
         "12 \\div 2*3", "7 \\bmod 3*2", "7 \\mod 3*2", "7 \\pmod{3}*2", "7 % 3*2", "10/$2*3", "10/\\$2*3", "10 // 2*3",
         "12 : 2*3", "12 over 2*3", "\\frac{1}2*3", "\\sqrt{9}4*5", "log 3*4", "square root of 4*9", "x^ 3*4", "2^2*3",
         "2 to the power of 3*4",
-        "~2*3", "~ 2*3", "!2*3", "3*4 cubed", "3*4 to the power of 2", "3*4 and a half", "3*4‰", "3*4\\%", "3*4 \\%",
+        "~2*3", "~ 2*3", "!2*3", "3*4 cubed", "3*4 to the power of 2", "3*4 and a half", "3*4 and three-quarters", "3*4‰", "3*4\\%", "3*4 \\%",
         "3*4\\frac{1}{2}", "3*4^\\circ", "3*4°", "2*3 ^2", "2*3²",
         # names, times, lists of numbers, line breaks, patterns
         "a3*4", "3*4b", "x_3*4", "10:3*4", "3*4:30", "1,3*4", "I have 3\n* 4 apples",
@@ -195,7 +205,9 @@ ARITHMETIC_TEXT = st.lists(
     st.sampled_from(
         [*"0123456789", *"**××xX==", *"  ...,,%$^/()<>-+\n!:√½", "**", "<<", ">>", "<MUL_2_3_6>", " = ", "a"]
     )
-    | st.sampled_from(["2*3", "3 x 2", "2*3=6", "1*2=2", "<MUL_1_2_2>", "<PLACEBO>", "<|padding_0|>", " + "]),
+    | st.sampled_from(
+        ["2*3", "3 x 2", "3 x 2 = 6", " apples", "2*3=6", "1*2=2", "<MUL_1_2_2>", "<PLACEBO>", "<|padding_0|>", " + "]
+    ),
     max_size=30,
 ).map("".join)
 
@@ -204,6 +216,7 @@ ARITHMETIC_TEXT = st.lists(
 @example("3*4=12 5*6=30")
 @example("1*2=2*3=6")
 @example("7*8=56,1*2")
+@example("3 × 4 = <3×4=12>>12 - 2 = 10")
 @settings(max_examples=2000, deadline=None)
 def test_injection_is_idempotent(text):
     once = inject(text)
@@ -308,6 +321,7 @@ def test_injection_takes_linear_time():
         "1 x " * 25_000,
         "1*1=" * 25_000,
         "1 x 1, " * 60_000,
+        "3 x 4 apples " * 30_000,
         "<PLACEBO>1*1 " * 10_000,
         "-" * 10**6 + "3*4",
         "3*4=" + "1" * 10**6,
