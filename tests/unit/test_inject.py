@@ -99,7 +99,8 @@ def test_a_product_becomes_its_fact(text, expected):
         "12 \\div 2*3", "7 \\bmod 3*2", "7 \\mod 3*2", "7 \\pmod{3}*2", "7 % 3*2", "10/$2*3", "10/\\$2*3", "10 // 2*3",
         "12 : 2*3", "12 over 2*3", "\\frac{1}2*3", "\\sqrt{9}4*5", "log 3*4", "square root of 4*9", "x^ 3*4", "2^2*3",
         "2 to the power of 3*4",
-        "~2*3", "~ 2*3", "!2*3", "3*4 cubed", "3*4 to the power of 2", "3*4 and a half", "3*4 and three-quarters", "3*4‰", "3*4\\%", "3*4 \\%",
+        "~2*3", "~ 2*3", "!2*3", "3*4 cubed", "3*4 to the power of 2", "3*4 and a half",
+        "3*4 and three-quarters", "3*4‰", "3*4\\%", "3*4 \\%",
         "3*4\\frac{1}{2}", "3*4^\\circ", "3*4°", "2*3 ^2", "2*3²",
         # names, times, lists of numbers, line breaks, patterns
         "a3*4", "3*4b", "x_3*4", "10:3*4", "3*4:30", "1,3*4", "I have 3\n* 4 apples",
