@@ -21,6 +21,7 @@ from pathlib import Path
 
 from domain_tokens.evaluation.sampling import Sampling
 from domain_tokens.facts import settled_length, show_facts
+from domain_tokens.runs import signals
 from domain_tokens.runs.command_line import SEED_RANGE, CommandParser, check_seed, run
 from domain_tokens.runs.errors import InputError, nearest
 from domain_tokens.runs.files import write_json
@@ -157,7 +158,7 @@ class Chat:
         try:
             stream_reply(self.checkpoint, messages, room, self.sampling, self.seed, stream)
         except KeyboardInterrupt:
-            if not self.keeps_stopped:
+            if not self.keeps_stopped or signals.must_end():
                 self.screen.finish()
                 raise
             was_stopped = True
@@ -233,7 +234,7 @@ def converse(chat: Chat) -> None:
         except EOFError:
             break
         except KeyboardInterrupt:
-            if not is_terminal:
+            if not is_terminal or signals.must_end():
                 raise
             was_interrupted = True
         except InputError as error:

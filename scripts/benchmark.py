@@ -187,7 +187,7 @@ def training_inputs(args: argparse.Namespace):
         raise InputError(f"--max-length is {args.max_length}, expected at most the model's {model.config.n_positions}")
     model.loss_type = "ForCausalLM"
     rows = prepare(iter(conversations), tokenizer, args.max_length, "assistant", CONDITIONS["baseline"])
-    return OpenModel("benchmark", model, tokenizer, "baseline", [{"stage": "start"}], ""), rows
+    return OpenModel("benchmark", model, tokenizer, "baseline", [{"stage": "start"}], "", ""), rows
 
 
 def reference_trainer(checkpoint, rows, args: argparse.Namespace, settings: dict):

@@ -88,7 +88,8 @@ def main(argv: list[str] | None = None) -> None:
         "bits": lambda: plots.bits_figure(measures(contrasts), list(folders), data),
     }
     drawings = {place: drawn[name]() for name, place in places.items()}
-    shown = {label: [shown_path(folder) for folder in group] for label, group in folders.items()}
+    of_first = next(iter(runs.values()))
+    shown = {label: [shown_path(each.folder) for each in group] for label, group in of_first.items()}
     compared = (
         {
             "groups": {label: vars(group) | {"dirs": shown[label]} for label, group in described.items()},
@@ -120,6 +121,8 @@ def main(argv: list[str] | None = None) -> None:
             say(f"\n{' and '.join(folders)} are of one and the same model, by its weights.")
         for label in (label for label, group in described.items() if group.is_ablation()):
             say(f"\nAn ablation: training texts of {label} were left as they are (--no-inject-mul-tokens).")
+        if {"seeds", "init", "source", "stages"} & {*contrasts[0]["differs_in"]}:
+            say("\n" + "\n".join(_differences(contrasts, len(first_group))))
         say(f"\n{headline(contrasts[0]['rows'][0], *folders, data)}")
     say(f"\n{_usage_table(usage, data)}\n")
     for path in (output, *drawings):

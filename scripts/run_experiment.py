@@ -118,6 +118,8 @@ def check_stages(experiment, is_seeded: bool, skip_missing: bool) -> None:
             raise InputError(f"{stage}: {error}") from error
         if is_seeded and stage in SFT_STAGES and "seed" in loaded.overridden:
             raise InputError(f"{stage}: its overrides give a seed, which the experiment gives it; leave one out")
+        if {"dataset", "data.dataset"} & loaded.overridden and _dataset(experiment, stage) is not None:
+            raise InputError(f"{stage}: its overrides give a dataset, which its dataset: names; leave one out")
 
 
 def plan(experiment, seed: int | None, seeds: list[int] | None) -> list[Step]:
@@ -187,11 +189,16 @@ def _plan_condition(experiment, root: Path, condition: str, model: str, seed: in
 
 
 def _stage_flags(experiment, name: str) -> list[str]:
-    stage = getattr(experiment, name)
-    dataset = stage.dataset
-    if dataset is None and experiment.base.source == "toy" and name in TOY_ROWS:
-        dataset = str(Path(experiment.output_root) / "data" / TOY_ROWS[name])
+    stage, dataset = getattr(experiment, name), _dataset(experiment, name)
     return ["--config", stage.config, *([] if dataset is None else ["--dataset-path", dataset]), *stage.overrides]
+
+
+def _dataset(experiment, name: str) -> str | None:
+    """Return the rows that a stage is given: its own or the toy world's; None for those of its config."""
+    own = getattr(experiment, name).dataset
+    if own is None and experiment.base.source == "toy" and name in TOY_ROWS:
+        return str(Path(experiment.output_root) / "data" / TOY_ROWS[name])
+    return own
 
 
 def stages(experiment) -> list[str]:

@@ -41,12 +41,15 @@ def main(argv: list[str] | None = None) -> None:
     if note:
         shown = shown_path(root)
         try:
-            text = put_into(note.read_text(encoding="utf-8"), shown, as_markdown(rows))
+            with note.open(encoding="utf-8", newline="") as file:
+                before = file.read()
+            text = put_into(before.replace("\r\n", "\n"), shown, as_markdown(rows))
+            text = text.replace("\n", "\r\n") if "\r\n" in before else text
         except UnicodeDecodeError:
             raise InputError(f"{note} is not UTF-8 text; give a note of plain text") from None
         except ValueError as error:
             raise InputError(f"{note} has {error}") from None
-        write_text(note, text)
+        write_text(note.resolve(), text)  # not over a link, but into the note that it leads to
         say(f"\nwrote {note}")
 
 

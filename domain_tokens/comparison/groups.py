@@ -24,6 +24,8 @@ class Group:
     condition: str
     injected: bool | None  # whether the last stage wrote facts in the condition's way; None: the results do not say
     init: str | None  # how new embedding rows began; None: the results do not say
+    source: str | None  # what the start model was made of; None: the results do not say
+    stages: str | None  # the stages it went through; None: the results do not say
     seeds: list[int | None]
 
     def has_facts(self) -> bool:
@@ -71,7 +73,8 @@ def describe_groups(runs: Mapping[str, Runs]) -> dict[str, Group]:
 def _described(label: str, evaluations: list[Evaluation], seeds: list[int | None]) -> Group:
     kinds = [_kind(each) for each in evaluations]
     said = []
-    for what, values in zip(("condition", "facts injected", "init"), zip(*kinds, strict=True), strict=True):
+    asked = ("condition", "facts injected", "init", "source", "stages")
+    for what, values in zip(asked, zip(*kinds, strict=True), strict=True):
         known = {value: each.folder for value, each in zip(values, evaluations, strict=True) if value is not None}
         if len(known) > 1:
             words = " and ".join(f"{value} in {folder}" for value, folder in known.items())
@@ -88,13 +91,19 @@ def differences(one: Group, other: Group) -> list[str]:
     found = {
         "condition": one.condition != other.condition,
         "injection": injection,
-        "init": None not in (one.init, other.init) and one.init != other.init,
+        **{
+            what: None not in (values := (getattr(one, what), getattr(other, what))) and values[0] != values[1]
+            for what in ("init", "source", "stages")
+        },
         "seeds": one.seeds != other.seeds,
     }
     return [what for what, differs in found.items() if differs]
 
 
-def _kind(evaluation: Evaluation) -> tuple[str, bool | None, str | None]:
+def _kind(evaluation: Evaluation) -> tuple[str, bool | None, str | None, str | None, str | None]:
+    """Return the fields of `Group` but for the seeds."""
     lineage: list[dict[str, Any]] = evaluation.results.get("lineage") or []
     init = next((stage["init"] for stage in reversed(lineage) if "init" in stage), None)
-    return evaluation.results["condition"], was_injected(lineage), init
+    source = lineage[0].get("source") if lineage else None
+    stages = ", ".join(str(stage.get("stage")) for stage in lineage) or None
+    return evaluation.results["condition"], was_injected(lineage), init, source, stages

@@ -54,12 +54,13 @@ def _is_generated(roots: list[Path], conditions: list[str]) -> bool:
 
 
 def _stage(folder: Path, results_name: str) -> str:
-    if (folder / results_name).is_file():
+    is_begun = (folder / names.UNFINISHED).is_file()  # beside older results, it is to replace them
+    if (folder / results_name).is_file() and not is_begun:
         results = read_results(folder / results_name, TrainingResults)
         if results.get("eval_loss") is None:
             return f"complete: training loss {results['train_loss']:.4f}"
         return f"complete: validation loss {results['eval_loss']:.4f}"
-    if not (folder / names.UNFINISHED).is_file():
+    if not is_begun:
         return _PENDING
     states = [read_results(path, CheckpointState) for path in folder.glob("checkpoint-*/trainer_state.json")]
     if not states:
@@ -69,11 +70,12 @@ def _stage(folder: Path, results_name: str) -> str:
 
 
 def _evaluation(folder: Path, name: str) -> str:
-    if (folder / names.results_file(name)).is_file():
+    is_begun = (folder / names.unfinished_evaluation(name)).is_file()
+    if (folder / names.results_file(name)).is_file() and not is_begun:
         metrics = read_results(folder / names.results_file(name), evaluation_schemas(name)[0])["metrics"]
         share = metrics["step_accuracy" if name == names.STEPS_EVAL else "accuracy"]
         return f"complete: {percent(share)} of {metrics['total']}"
-    if not (folder / names.unfinished_evaluation(name)).is_file():
+    if not is_begun:
         return _PENDING
     answered = sum(path.read_bytes().count(b"\n") for path in folder.glob(names.unfinished_answers(name, "*")))
     return f"running, {answered} answered"
@@ -91,7 +93,7 @@ def put_into(note: str, root: str, markdown: str) -> str:
     before, found, rest = note.partition(begin)
     if not found:
         return f"{note.rstrip()}\n\n{block}\n"
-    _old, ended, after = rest.partition(_END)
-    if not ended:
+    old, ended, after = rest.partition(_END)
+    if not ended or _BEGIN.partition("{}")[0] in old:  # the end of another block
         raise ValueError(f"a block that begins with {begin} and never ends; put {_END} after it")
     return f"{before}{block}{after}"

@@ -9,7 +9,14 @@ from typing import Any
 
 from domain_tokens.comparison.formats import VALIDATION_BITS
 from domain_tokens.runs.errors import InputError
-from domain_tokens.runs.names import EVALUATIONS, PROBES_EVAL, STEPS_EVAL, predictions_file, results_file
+from domain_tokens.runs.names import (
+    EVALUATIONS,
+    PROBES_EVAL,
+    STEPS_EVAL,
+    predictions_file,
+    results_file,
+    unfinished_evaluation,
+)
 from domain_tokens.runs.provenance import is_generated
 from domain_tokens.runs.results_schema import evaluation_schemas
 from domain_tokens.runs.validation import read_predictions, read_results
@@ -38,8 +45,8 @@ def read_runs(folders: Mapping[str, Sequence[Path]], labels_are_conditions: bool
     """Return by name the evaluations that all folders hold. InputError if they must not be compared.
 
     folders: by label, one for every seed. labels_are_conditions: each folder must be of the condition that its label
-    names, and groups must have the same seeds. Otherwise labels are free, groups may have other seeds, and one model
-    must not be in two groups.
+    names, and groups must have the same seeds. Otherwise labels are free, two groups may have entirely other seeds, and
+    one model must not be in two groups. A group's evaluations are put in the order of their seeds.
     """
     (first, of_first), *others = folders.items()
     for label, of_label in others:
@@ -62,7 +69,9 @@ def read_runs(folders: Mapping[str, Sequence[Path]], labels_are_conditions: bool
         }
         _check_alike(name, runs[name])
         _check_models(name, runs[name], across=not labels_are_conditions)
-        _check_seeds(name, list(runs[name].values()), same=labels_are_conditions)
+        _check_seeds(name, runs[name], same=labels_are_conditions)
+        runs[name] = {label: _by_seed(group) for label, group in runs[name].items()}
+    _check_folders(runs)
     if not runs:
         raise InputError(
             f"{' and '.join(map(str, everything))} hold no complete evaluation; run eval/run_gsm8k.py first"
@@ -78,6 +87,8 @@ def data_label(runs: Mapping[str, Runs]) -> str:
 
 def _read(folder: Path, name: str, condition: str | None) -> Evaluation:
     """Return one evaluation. InputError for a folder of another condition than `condition` (None: any will do)."""
+    if (folder / unfinished_evaluation(name)).exists():
+        raise InputError(f"{folder} was evaluated again and that is not finished; give the same command with --resume")
     results_schema, prediction_schema = evaluation_schemas(name)
     results = read_results(folder / results_file(name), results_schema)
     if condition not in (None, results["condition"]):
@@ -164,17 +175,40 @@ def of_one_model(groups: Runs) -> bool:
     return any(one & other for one, other in combinations(weights, 2))
 
 
-def _check_seeds(name: str, groups: list[list[Evaluation]], same: bool) -> None:
-    """Refuse seeds in different orders. same: groups must have the same seeds, if they have several."""
-    first, *others = groups
-    for other in others if len(first) > 1 else ():
-        seeds = [sorted(str(each.seed) for each in group) for group in (first, other)]
-        for one, two in zip(first, other, strict=True):
-            if one.seed != two.seed and (same or seeds[0] == seeds[1]):
-                raise InputError(
-                    f"{name}: {one.folder} is of seed {one.seed}, {two.folder} of seed {two.seed}; give "
-                    f"{'both conditions' if same else 'all groups'}' folders in the same order of seeds"
-                )
+def _by_seed(group: list[Evaluation]) -> list[Evaluation]:
+    """Return evaluations in the order of their seeds, as they are if the results do not say them."""
+    return group if any(each.seed is None for each in group) else sorted(group, key=lambda each: each.seed)
+
+
+def _check_seeds(name: str, groups: Runs, same: bool) -> None:
+    """Refuse seeds that are twice in a group, and groups that share some seeds only.
+
+    Groups are paired by seed where they have the same ones. same: groups of several seeds must have the same.
+    """
+    for group in groups.values():
+        seen: dict[int, Path] = {}
+        for each in group if None not in (each.seed for each in group) else ():
+            if each.seed in seen:
+                raise InputError(f"{name}: {seen[each.seed]} and {each.folder} are both of seed {each.seed}; give one")
+            seen[each.seed] = each.folder
+    for (one, first), (other, second) in combinations(groups.items(), 2):
+        if len(first) > 1:
+            seeds = [{each.seed for each in group} for group in (first, second)]
+            if seeds[0] == seeds[1] and [each.seed for each in first] != [each.seed for each in second]:
+                raise InputError(f"{name}: {one} and {other} have their seeds in different order; give both the same")
+            if seeds[0] != seeds[1] and (same or seeds[0] & seeds[1]):
+                shown = [", ".join(map(str, sorted(own, key=str))) for own in seeds]
+                either = "" if same else ", or entirely other ones"
+                raise InputError(f"{name}: {one} has seeds {shown[0]}, {other} {shown[1]}; give both the same{either}")
+
+
+def _check_folders(runs: Mapping[str, Runs]) -> None:
+    """Refuse a folder whose evaluations are of different models: one was trained again, and not all asked again."""
+    seen: dict[Path, Evaluation] = {}
+    for each in (each for groups in runs.values() for group in groups.values() for each in group):
+        first = seen.setdefault(each.folder, each)
+        if first.results.get("weights") != each.results.get("weights"):
+            raise InputError(f"{each.folder} holds evaluations of two models, by their weights; run all of them again")
 
 
 def _asked(evaluation: Evaluation) -> set[tuple[str, ...]]:

@@ -34,11 +34,19 @@ def mean_test(values: np.ndarray, seed: int) -> tuple[tuple[float, float], float
     """Return `mean_interval` and its p-value: 1 minus the confidence at which the interval would just reach 0.
 
     The p-value is twice the smaller share of drawn means on either side of 0, plus one draw for the sample itself
-    (Davison & Hinkley 1997, ch. 4.2), so it accounts for seeds as the interval does.
+    (Davison & Hinkley 1997, ch. 4.2), so it accounts for seeds as the interval does. Where no drawn mean is on the
+    other side, the tail of a normal distribution, with several seeds of Student's t, of the same interval says how far
+    below that it is: many corrected contrasts would otherwise never show anything.
     """
     means = _drawn_means(values, seed)
     least = min(int((means <= 0).sum()), int((means >= 0).sum()))
-    return _quantile_interval(means), min(1.0, 2 * (least + 1) / (len(means) + 1))
+    p = min(1.0, 2 * (least + 1) / (len(means) + 1))
+    low, high = _quantile_interval(means)
+    if least == 0:
+        tail = stats.t(len(values) - 1) if len(values) > 1 else stats.norm
+        width = (high - low) / 2 / tail.ppf((1 + CONFIDENCE) / 2)
+        p = min(p, float(2 * tail.sf(abs(means.mean()) / width)) if width else 0.0)
+    return (low, high), p
 
 
 def _drawn_means(values: np.ndarray, seed: int) -> np.ndarray:

@@ -15,7 +15,7 @@ from domain_tokens.evaluation.replies import check_room, reply_to
 from domain_tokens.evaluation.task import Prediction, Task
 from domain_tokens.evaluation.unfinished import UnfinishedAnswers
 from domain_tokens.models.device import device_name, peak_memory, place
-from domain_tokens.models.folder import OpenModel, open_model, weights_digest
+from domain_tokens.models.folder import OpenModel, architecture_digest, open_model, weights_digest
 from domain_tokens.runs import processes
 from domain_tokens.runs.config import LoadedConfig, load_config
 from domain_tokens.runs.errors import InputError
@@ -53,8 +53,11 @@ def claim_evaluation(name: str, loaded: LoadedConfig, args) -> tuple[Path, bool,
 
     args: of an evaluation script. Two runs with the same settings give the same results.
     """
-    weights = weights_digest(Path(args.model_path))
-    settings = {"eval_version": EVAL_VERSION, "weights": weights, "config": loaded.as_dict()}
+    model = Path(args.model_path)
+    settings = {
+        "eval_version": EVAL_VERSION, "weights": weights_digest(model), "architecture": architecture_digest(model),
+        "config": loaded.as_dict(),
+    }  # fmt: skip
     if args.condition is not None:
         settings["condition"] = args.condition
     output, complete = claim_folder(
@@ -105,6 +108,7 @@ def run_evaluation(task: Task, loaded: LoadedConfig, output: Path, settings: dic
         "condition": checkpoint.condition,
         "model_path": checkpoint.path,
         "weights": checkpoint.weights,
+        "architecture": checkpoint.architecture,
         "lineage": checkpoint.lineage,
         "seed": loaded.config.seed,
         "runtime": time.perf_counter() - started,

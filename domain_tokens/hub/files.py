@@ -10,7 +10,7 @@ from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils.sha import git_hash, sha_fileobj
 
 from domain_tokens.runs.errors import RunError
-from domain_tokens.runs.names import RECORD_NAME, RESOLVED_CONFIG, SFT_STAGES
+from domain_tokens.runs.names import RECORD_NAME, RESOLVED_CONFIG, SFT_STAGES, UNFINISHED
 
 CARD_NAME = "README.md"
 
@@ -32,7 +32,8 @@ _MOST_FILES = 10_000  # in a repository; a listing may go on for ever
 
 def is_here(folder: Path) -> bool:
     """Return whether the folder holds a model. Downloads and training runs put it there whole."""
-    return (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))
+    has_model = (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))
+    return has_model and not (folder / UNFINISHED).exists()
 
 
 def list_files(api: HfApi, repo_id: str, **where) -> dict[str, RepoFile]:

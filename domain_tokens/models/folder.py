@@ -1,6 +1,7 @@
 """Model folders: opening them, refusing those whose numbers could not be trusted, and saving."""
 
 import hashlib
+import json
 import logging
 import re
 import shutil
@@ -38,6 +39,8 @@ logging.getLogger("transformers.modeling_utils").addFilter(lambda record: "LOAD 
 
 transformers_logging.disable_progress_bar()  # for reading and writing files, which takes a moment
 
+# What a library writes of itself and of loading.
+_NO_ARCHITECTURE = ("transformers_version", "_name_or_path", "dtype", "torch_dtype", "use_cache")
 _NUMBER = re.compile(r"\d+")
 
 
@@ -51,6 +54,7 @@ class OpenModel:
     condition: str
     lineage: list[dict[str, Any]]  # every stage the model went through, the first one first
     weights: str  # sha256 over its safetensors files
+    architecture: str  # sha256 over its config
     decoding: str = "batched"  # the fastest way of models/decoding.py that is right for it
 
     @property
@@ -70,7 +74,7 @@ def open_model(path: str, condition: str | None, dtype: torch.dtype = torch.floa
     incomplete folder, a contradicting condition, weights that are not finite, or a vocabulary without the fact tokens.
     """
     folder = Path(path)
-    weights = weights_digest(folder)
+    weights, architecture = weights_digest(folder), architecture_digest(folder)
     condition, lineage = read_record(folder, condition)
     with reading(f"model folder {path}"):
         check_tokenizer(folder, f"model folder {path}")
@@ -83,7 +87,7 @@ def open_model(path: str, condition: str | None, dtype: torch.dtype = torch.floa
     fuse_activations(model)
     model.generation_config = _plain_generation(tokenizer)
     decoding = verify_model(model, tokenizer, path, condition)
-    return OpenModel(shown_path(folder), model, tokenizer, condition, lineage, weights, decoding)
+    return OpenModel(shown_path(folder), model, tokenizer, condition, lineage, weights, architecture, decoding)
 
 
 def verify_model(model, tokenizer, path: str | Path, condition: str | None) -> str:
@@ -173,6 +177,13 @@ def weights_digest(folder: Path) -> str:
         with file.open("rb") as content:
             hashlib.file_digest(content, lambda: digest)
     return digest.hexdigest()
+
+
+def architecture_digest(folder: Path) -> str:
+    """Return the sha256 of what config.json says of the computation: with another activation, weights are others."""
+    config = read_json(folder / "config.json")
+    told = {key: value for key, value in config.items() if key not in _NO_ARCHITECTURE}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
 def _check_index(folder: Path, shards: set[str]) -> None:

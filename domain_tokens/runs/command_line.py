@@ -205,7 +205,7 @@ def _ending(error: BaseException, can_resume: bool) -> tuple[int, str | None, bo
 
 def _check_environment() -> None:
     """Refuse variables that would be a traceback of some library later."""
-    processes.count(), processes.rank()
+    processes.check()
     if home := os.environ.get("HF_HOME"):
         os.environ["HF_HOME"] = user_path(home)
 

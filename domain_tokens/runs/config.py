@@ -58,15 +58,15 @@ def load_config(
     """Read a YAML file, apply `key=value` overrides and flags (dotted key to value, None = not given), check all."""
     values = read_yaml(Path(path))
     known = _known_keys(kind)
-    overridden = dict(_override(text, known) for text in overrides)
-    overridden |= {key: value for key, value in (flags or {}).items() if value is not None}
+    given = [_override(text, known) for text in overrides]
+    given += [(key, value) for key, value in (flags or {}).items() if value is not None]
+    overridden = dict(given)
+    if len(overridden) < len(given):
+        keys = [key for key, _ in given]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise InputError(f"{twice} is given twice, by flags or overrides; give it once")
     for key, value in overridden.items():
-        outer, _, inner = key.rpartition(".")
-        if outer and values.get(outer) is None:
-            values[outer] = {}
-        block = values[outer] if outer else values
-        if isinstance(block, dict):  # otherwise the recipe refuses the block
-            block[inner] = value
+        _put(values, key.split("."), value)
     try:
         return LoadedConfig(kind.model_validate(values), str(path), frozenset(overridden))
     except ValidationError as error:
@@ -75,17 +75,29 @@ def load_config(
         raise InputError(f"config {path}: {error}") from None
 
 
-def _known_keys(kind: type[BaseModel]) -> set[str]:
-    """Return the dotted keys that an override may name."""
+def _put(block: Any, path: list[str], value: Any) -> None:
+    """Set a value in nested blocks. What should be a block and is none stays, for the recipe to refuse."""
+    if not isinstance(block, dict):
+        return
+    if len(path) == 1:
+        block[path[0]] = value
+        return
+    if block.get(path[0]) is None:
+        block[path[0]] = {}
+    _put(block[path[0]], path[1:], value)
+
+
+def _known_keys(kind: type[BaseModel], outer: str = "") -> set[str]:
+    """Return the dotted keys that an override may name. outer: what stands before each."""
     keys = set()
     for name, field in kind.model_fields.items():
         if name == "trainer":
             keys |= {f"trainer.{inner}" for inner in set(trainer_types()) - set(OWNED_TRAINER_FIELDS)}
         elif block := _block(field.annotation):
-            keys |= {f"{name}.{inner}" for inner in block.model_fields}
-            keys |= {name} if type(None) in get_args(field.annotation) else set()  # eval_probes=null
+            keys |= _known_keys(block, f"{outer}{name}.")
+            keys |= {outer + name} if type(None) in get_args(field.annotation) else set()  # eval_probes=null
         else:
-            keys.add(name)
+            keys.add(outer + name)
     return keys
 
 

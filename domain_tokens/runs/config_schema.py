@@ -187,6 +187,8 @@ class ExperimentConfig(Recipe):
 
     @model_validator(mode="after")
     def _check_conditions(self) -> "ExperimentConfig":
+        if "," in self.output_root:
+            raise InputError(f"output_root is {self.output_root}, expected a path without a comma, which parts folders")
         for name in self.conditions or ():
             if getattr(self.base.models, name) is None:
                 raise InputError(f"base.models has no start model of {name}, which conditions names; add it")

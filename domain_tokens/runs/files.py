@@ -65,6 +65,8 @@ def write_files(files: Mapping[Path, bytes]) -> None:
         for path, content in files.items():
             temporary[path].unlink(missing_ok=True)  # what somebody put there, perhaps a link to another place
             with temporary[path].open("wb") as file:
+                if path.is_file():
+                    os.chmod(file.fileno(), path.stat().st_mode)  # noqa: PTH101  (of an open file)
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
@@ -93,8 +95,12 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def read_jsonl(path: Path) -> list[Any]:
     """Return one value a line. Raises InputError for a line that is no JSON."""
+    rows = []
     try:
         with path.open(encoding="utf-8") as file:
-            return [json.loads(line) for line in file]
+            for line in file:
+                rows.append(json.loads(line))
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not readable JSONL ({error}); make it again") from None
+        reason = error.msg if isinstance(error, json.JSONDecodeError) else error
+        raise InputError(f"{path} line {len(rows) + 1} is not readable JSON ({reason}); make it again") from None
+    return rows

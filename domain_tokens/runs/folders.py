@@ -20,6 +20,7 @@ from domain_tokens.runs.terminal import say
 _LOCKS: dict[str, FileLock] = {}  # kept until this process exits
 _HEAD = 2000  # bytes of a page in which its sign stands
 _SILENCE = 2  # seconds of waiting for a lock that need no word
+_NOT_IN_EARLIER_VERSIONS = ("architecture", "start_architecture")
 _PATIENCE = 60  # seconds that a shared disk may take to show a new file to every machine
 
 
@@ -149,6 +150,8 @@ def make_folder(folder: Path, flag: str) -> None:
     """
     if folder.is_file():
         raise InputError(f"output {folder} is a file, expected a folder; choose another {flag}")
+    if folder.is_symlink() and not folder.exists():
+        raise InputError(f"output {folder} is a link to {folder.readlink()}, which is not there; choose another {flag}")
     new = [path for path in (folder, *folder.parents) if not path.exists()]
     on_failure(partial(_remove_empty, new))
     try:
@@ -165,7 +168,7 @@ def output_file(path: str, sign: str, overwrite: bool) -> Path:
     A file that lies there is replaced if it is one of this command's own, or with `overwrite`. sign: how the command
     knows its own: a key of its JSON objects, or an element at the beginning of its pages.
     """
-    file = Path(path)
+    file = Path(os.path.realpath(path) if Path(path).is_symlink() else path)
     if file.is_dir():
         raise InputError(f"output {file} is a folder, expected a file such as {file / COMPARISON}")
     if file.exists() and not file.is_file():
@@ -211,7 +214,7 @@ def _remove_empty(folders: list[Path]) -> None:
 def _check_same(folder: Path, made_with: dict[str, Any], settings: dict[str, Any]) -> None:
     found = _flat(made_with)
     for key, value in _flat(settings).items():
-        if found.get(key) != value:
+        if found.get(key) != value and (key in found or key not in _NOT_IN_EARLIER_VERSIONS):
             raise InputError(
                 f"{folder} was made with {key} {short_repr(found.get(key))}, now it is {short_repr(value)}; "
                 "choose another folder, or --overwrite replaces it"

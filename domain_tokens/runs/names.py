@@ -68,7 +68,9 @@ def conditions_below(root: Path, known: Iterable[str]) -> list[str]:
 
 def seeds_below(root: Path) -> list[int]:
     """Return the seeds that have a folder in `root`."""
-    folders = [each for each in root.glob("seed_*") if re.fullmatch(r"seed_[0-9]+", each.name) and each.is_dir()]
+    folders = [
+        each for each in root.glob("seed_*") if re.fullmatch(r"seed_(0|[1-9][0-9]*)", each.name) and each.is_dir()
+    ]
     return sorted(int(folder.name[5:]) for folder in folders)
 
 

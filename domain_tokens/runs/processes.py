@@ -16,6 +16,19 @@ def rank() -> int:
     return _number("RANK", 0)
 
 
+def check() -> None:
+    """Raise InputError for variables under which no process, or no one but this process, would ever start."""
+    if count() < 1 or rank() >= count():
+        raise InputError(
+            f"WORLD_SIZE is {count()} and RANK {rank()}, expected a rank below the size; unset both, or start with "
+            "accelerate launch"
+        )
+    if count() > 1 and "MASTER_ADDR" not in os.environ:
+        raise InputError(
+            f"WORLD_SIZE is {count()}, but MASTER_ADDR is not set; unset it, or start with accelerate launch"
+        )
+
+
 def _number(name: str, default: int) -> int:
     text = os.environ.get(name, str(default))
     if not re.fullmatch("[0-9]{1,6}", text):

@@ -74,6 +74,7 @@ class TrainingResults(TypedDict, total=False):
     seed: Count | None
     model_path: str  # the model to start from
     start_weights: str  # its sha256
+    start_architecture: str  # sha256 of its config
     dataset: str
     train_loss: Required[Number]  # mean over the optimizer steps
     eval_loss: Number | None  # of the saved weights on the validation rows; null without such rows
@@ -148,6 +149,7 @@ class _Evaluation(TypedDict, total=False):
     condition: Required[str]
     model_path: str
     weights: str | None  # sha256 of the model's safetensors files
+    architecture: str  # sha256 of its config
     lineage: list[Stage]
     seed: Count  # draws the probes; other evaluations only record it
     runtime: Number

@@ -16,6 +16,7 @@ from domain_tokens.runs import processes
 _has_begun = False
 _SAME = 1.0  # seconds within which two signals are one request: a launcher passes on what the terminal sends to all
 _stopped_at = -math.inf
+_last: int | None = None
 another_had_ended = False  # whether the signal came after another process of this run had ended
 
 
@@ -59,9 +60,15 @@ def was_just_stopped() -> bool:
     return time.monotonic() < _stopped_at + 120
 
 
+def must_end() -> bool:
+    """Return whether the last signal was one that ends a program, and not Ctrl-C, which may end only what it does."""
+    return _last not in (None, signal.SIGINT)
+
+
 def interrupt_main_thread() -> None:
-    """Interrupt the main thread, also in a wait; with SIGTERM, since a shell has background jobs ignore SIGINT."""
-    signal.pthread_kill(threading.main_thread().ident, signal.SIGTERM)
+    """Interrupt the main thread, also in a wait; with SIGTERM where a shell has a background job ignore SIGINT."""
+    ignored = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGTERM if ignored else signal.SIGINT)
 
 
 def end_on_signals() -> None:
@@ -84,8 +91,8 @@ def _handled() -> list[int]:
 
 
 def _take_note(number: int) -> None:
-    global _stopped_at, another_had_ended
-    _stopped_at = time.monotonic()
+    global _stopped_at, _last, another_had_ended
+    _stopped_at, _last = time.monotonic(), number
     if number == signal.SIGTERM and processes.count() > 1:  # which a launcher sends to those that are left
         another_had_ended = processes.another_has_ended()
     for stream in (sys.stdout, sys.stderr):

@@ -1,4 +1,4 @@
-"""YAML as a recipe means it: 2e-5 is a number, `no` a text, and nothing is given twice."""
+"""YAML as a recipe means it: 2e-5 is a number, `no`, 010 and 1:30 are texts, and nothing is given twice."""
 
 import re
 import typing
@@ -9,12 +9,17 @@ import yaml
 
 from domain_tokens.runs.errors import InputError
 
+_OWN = ("bool", "int", "float", "timestamp")  # what a plain word may be by rules of our own, below, or not at all
+
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 reads 2e-5 as text and `no` as false, and takes the last of two equal keys. This loader does not."""
+    """YAML 1.1 reads 2e-5 as text, `no` as false, 010 as 8 and 1:30 as 90, and takes the last of two equal keys.
+
+    This loader does not.
+    """
 
     yaml_implicit_resolvers: typing.ClassVar = {
-        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
+        first: [(tag, pattern) for tag, pattern in resolvers if tag.rpartition(":")[2] not in _OWN]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
@@ -34,14 +39,13 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
-)
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)[eE][-+]?[0-9]+$"),
-    list("-+.0123456789"),
-)
+for _kind, _pattern, _first in (
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", r"[-+]?(?:0|[1-9][0-9_]*)", "-+0123456789"),
+    ("float", r"[-+]?(?:(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+)", "-+.0123456789"),
+    ("float", r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)", "-+."),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(f"^(?:{_pattern})$"), list(_first))
 
 
 def parse_yaml(text: str) -> Any:

@@ -63,6 +63,7 @@ def training_results(
         "seed": loaded.config.seed,
         "model_path": checkpoint.path,
         "start_weights": checkpoint.weights,
+        "start_architecture": checkpoint.architecture,
         "dataset": shown_source(loaded.config.data.dataset),
         "train_loss": train_loss,
         **{key: validated.get(key) for key in _VALIDATED.values()},

@@ -4,7 +4,9 @@ The Trainer takes what it finds: without the optimizer's state it would start wi
 state it would draw other dropout, and it would not say so.
 """
 
+import dataclasses
 import json
+import logging
 import re
 import zipfile
 from pathlib import Path
@@ -15,9 +17,15 @@ from transformers.trainer_callback import TrainerState
 
 from domain_tokens.runs import processes
 from domain_tokens.runs.errors import InputError
+from domain_tokens.runs.files import write_text
 from domain_tokens.training.sharding import checkpoint_names, is_sharded, tied_names
 
 STATE = "trainer_state.json"  # the Trainer writes this file last
+
+# Tied weights are saved under one name; `_weights_damage` has seen that nothing else is missing.
+logging.getLogger("transformers.trainer").addFilter(
+    lambda record: not record.getMessage().startswith("There were missing keys in the checkpoint model loaded")
+)
 
 
 def last_checkpoint(output: Path, model: torch.nn.Module) -> Path | None:
@@ -31,6 +39,7 @@ def last_checkpoint(output: Path, model: torch.nn.Module) -> Path | None:
     for checkpoint in finished:
         damages[checkpoint] = _damage(checkpoint, model)
         if damages[checkpoint] is None:
+            _find_best_here(checkpoint)
             return checkpoint
     if not finished:
         return None
@@ -38,6 +47,15 @@ def last_checkpoint(output: Path, model: torch.nn.Module) -> Path | None:
     raise InputError(
         f"{newest} {damages[newest]}; continue the run as it was started, or --overwrite starts from scratch"
     )
+
+
+def _find_best_here(checkpoint: Path) -> None:
+    """Let a checkpoint name the best one in its own folder: the Trainer records a path, and folders are moved."""
+    state = TrainerState.load_from_json(str(checkpoint / STATE))
+    if state.best_model_checkpoint is None or processes.rank() != 0:
+        return
+    state.best_model_checkpoint = str(checkpoint.parent / Path(state.best_model_checkpoint).name)
+    write_text(checkpoint / STATE, json.dumps(dataclasses.asdict(state), indent=2, sort_keys=True) + "\n")
 
 
 def _steps(checkpoint: Path) -> int | None:
@@ -53,11 +71,14 @@ def _steps(checkpoint: Path) -> int | None:
 def _damage(checkpoint: Path, model: torch.nn.Module) -> str | None:
     """Return what keeps a run from continuing from `checkpoint`, or None."""
     try:
-        has_totals = bool(TrainerState.load_from_json(str(checkpoint / STATE)).stateful_callbacks)
+        state = TrainerState.load_from_json(str(checkpoint / STATE))
     except (ValueError, TypeError, KeyError):
-        has_totals = False
-    if not has_totals:
+        state = None
+    if state is None or not state.stateful_callbacks:
         return f"has a damaged {STATE}"
+    best = Path(state.best_model_checkpoint or checkpoint).name
+    if not (checkpoint.parent / best).is_dir():
+        return f"names {best} as the best, which is gone"
     saved_by = 1 if (checkpoint / "rng_state.pth").exists() else len(list(checkpoint.glob("rng_state_*.pth")))
     if saved_by not in (0, processes.count()):
         return f"was saved by {saved_by} processes, now there are {processes.count()}"

@@ -14,7 +14,7 @@ from domain_tokens.data.cache import prepare_training_data
 from domain_tokens.data.conversations import Converter
 from domain_tokens.data.prepared import cut_warning
 from domain_tokens.hub.client import prepare_client
-from domain_tokens.models.folder import OpenModel, open_model, save_model, weights_digest
+from domain_tokens.models.folder import OpenModel, architecture_digest, open_model, save_model, weights_digest
 from domain_tokens.models.vocabulary import check_placebo
 from domain_tokens.runs import processes
 from domain_tokens.runs.config import LoadedConfig, load_config
@@ -47,6 +47,7 @@ def run_stage(stage: str, convert: Converter, args) -> None:
     identity = {  # what makes two runs the same run, under its names in the results file
         "condition": args.condition,
         "start_weights": weights_digest(Path(args.model_path)),
+        "start_architecture": architecture_digest(Path(args.model_path)),
         "inject_mul_tokens": condition.injects,
         "config": loaded.as_dict(),
     }
@@ -148,6 +149,8 @@ def _clear_run(output: Path) -> None:
 def train_model(trainer: SftTrainer, output: Path, resume: bool) -> None:
     """Train, from the folder's last checkpoint with `resume`. Raises KeyboardInterrupt when asked to stop."""
     checkpoint = last_checkpoint(output, trainer.model) if resume else None
+    trainer.accelerator.wait_for_everyone()  # what the main process mended is there for all
+    trainer.args.eval_on_start = trainer.args.eval_on_start and checkpoint is None
     with StopRequest(processes.main_only(write_over_echo)) as request:
         stop = StopCallback(request)
         trainer.add_callback(stop)

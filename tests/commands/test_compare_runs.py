@@ -163,10 +163,9 @@ def test_one_seed_against_two_is_no_difference_though_each_question_was_asked_th
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (
-            {"seeds": ((0, 1, 2), (0, 2, 1))},
-            "is of seed 1, .* of seed 2; give both conditions' folders in the same order",
-        ),
+        ({"seeds": ((0, 1, 2), (0, 2, 1))}, "baseline and mul_tokens have their seeds in different order"),
+        ({"seeds": ((0, 1, 2), (0, 1, 3))}, "baseline has seeds 0, 1, 2, mul_tokens 0, 1, 3; give both the same$"),
+        ({"seeds": ((0, 1, 1), (0, 1, 2))}, "baseline_1 and .*baseline_2 are both of seed 1; give one"),
         ({"weights": "aba"}, "baseline_0 and .*baseline_2 are of one model"),
         ({"mul_tokens": [[1, 0]] * 2}, "3 baseline folders against 2 of mul_tokens"),
         ({"mul_tokens": [[1, 0], [1, 0], [1, 0, 1]]}, r"hold different questions \(1 without a partner\)"),
@@ -339,11 +338,59 @@ def test_two_groups_of_one_condition_with_other_seeds_are_an_a_a_comparison(tmp_
     (contrast,) = result["contrasts"]
     assert (contrast["reference"], contrast["other"], contrast["differs_in"]) == ("first", "second", ["seeds"])
     assert result["groups"]["second"] == {
-        "condition": "baseline", "injected": None, "init": None, "seeds": [3, 4, 5],
+        "condition": "baseline", "injected": None, "init": None, "source": None, "stages": "prepare_base, sft_gsm8k",
+        "seeds": [3, 4, 5],
         "dirs": [str(tmp_path / f"second_{seed}") for seed in (3, 4, 5)],
     }  # fmt: skip
     assert contrast["rows"][0]["verdict"].startswith("no difference shown")
     assert "second − first: differs in seeds\n" in printed
+
+
+def test_the_order_of_folders_decides_nothing(tmp_path):
+    groups = {"first": ("baseline", [0.4, 0.6, 0.5]), "second": ("baseline", [0.3, 0.6, 0.5], {"seeds": [3, 4, 5]})}
+    arguments = labelled(tmp_path, **groups)
+    compare_runs.main(arguments)
+    before = json.loads((tmp_path / "comparison.json").read_text())
+    arguments[2] = "second=" + ",".join(reversed(arguments[2].removeprefix("second=").split(",")))
+    compare_runs.main(arguments)
+    after = json.loads((tmp_path / "comparison.json").read_text())
+    assert after["contrasts"] == before["contrasts"]
+    assert after["groups"]["second"]["dirs"] == before["groups"]["second"]["dirs"]
+
+
+def test_many_contrasts_can_still_show_a_large_difference(tmp_path):
+    groups = {f"g{i}": ("baseline", [0.9 if i % 2 else 0.1]) for i in range(24)}  # 276 contrasts
+    compare_runs.main(labelled(tmp_path, "--all-pairs", **groups))
+    contrasts = json.loads((tmp_path / "comparison.json").read_text())["contrasts"]
+    found = {(each["reference"], each["other"]): each["rows"][0]["verdict"] for each in contrasts}
+    assert found["g0", "g1"] == "g1 better"
+    assert found["g0", "g2"].startswith("no difference shown")
+
+
+def test_an_evaluation_that_was_begun_again_or_is_of_another_model_is_refused(tmp_path):
+    write_evaluation(tmp_path / "a", "gsm8k", "baseline", [1, 0, 1], weights="one")
+    write_evaluation(tmp_path / "b", "gsm8k", "mul_tokens", [1, 0, 1], weights="two")
+    begun = tmp_path / "a/gsm8k_unfinished.json"
+    begun.write_text("{}")
+    with pytest.raises(InputError, match="/a was evaluated again and that is not finished"):
+        compare_runs.main(arguments(tmp_path))
+    begun.unlink()
+    write_evaluation(tmp_path / "a", "arithmetic", "baseline", [1, 0], category="mul_table", weights="three")
+    write_evaluation(tmp_path / "b", "arithmetic", "mul_tokens", [1, 0], category="mul_table", weights="two")
+    with pytest.raises(InputError, match="/a holds evaluations of two models, by their weights"):
+        compare_runs.main(arguments(tmp_path))
+
+
+def test_two_conditions_of_different_seeds_or_stages_are_said_to_be(tmp_path, capsys):
+    write_evaluation(tmp_path / "a", "gsm8k", "baseline", [1, 0, 1], trained_with=16)
+    write_evaluation(tmp_path / "b", "gsm8k", "mul_tokens", [1, 0, 1], trained_with=5)
+    path = tmp_path / "b/gsm8k_results.json"
+    results = json.loads(path.read_text())
+    results["lineage"].insert(1, {"stage": "sft_tulu", "seed": 5})
+    path.write_text(json.dumps(results))
+    compare_runs.main(arguments(tmp_path))
+    words = " ".join(capsys.readouterr().out.split())
+    assert "mul_tokens − baseline: differs in condition, stages and seeds: the difference cannot be put down" in words
 
 
 def test_an_ablation_differs_in_injection_and_two_causes_are_told(tmp_path, capsys):
@@ -420,7 +467,11 @@ PAIR = {"a": ("baseline", [0.4, 0.4]), "b": ("mul_tokens", [0.4, 0.4])}
         ({"a": PAIR["a"], "b": ("mul_tokens", [0.4])}, [], "2 a folders against 1 of b"),
         (
             {"a": PAIR["a"], "b": ("mul_tokens", [0.4, 0.4], {"seeds": [1, 0]})}, [],
-            "is of seed 0, .* of seed 1; give all groups' folders in the same order of seeds",
+            "a and b have their seeds in different order",
+        ),
+        (
+            {"a": PAIR["a"], "b": ("mul_tokens", [0.4, 0.4], {"seeds": [1, 2]})}, [],
+            "a has seeds 0, 1, b 1, 2; give both the same, or entirely other ones",
         ),
         ({"a": PAIR["a"], "b": ("baseline", [0.4, 0.4], {"weights": "a"})}, [], "a_0 and .*b_0 are of one model"),
     ],
@@ -437,7 +488,7 @@ def test_groups_that_cannot_be_compared_are_refused(tmp_path, groups, flags, mes
         (["a={0}/a_0", "a={0}/b_0"], "--runs has the label a twice"),
         (["a={0}/a_0", "b={0}/none"], "--runs b: .*none is no folder; give one that an evaluation was written to"),
         (["a={0}/a_0", "b"], "--runs b: no folder; give LABEL=DIR"),
-        (["a={0}/a_0,{0}/b_0", "b={0}/b_1,{0}/a_1"], "group a mixes condition: baseline in .* and mul_tokens in"),
+        (["a={0}/a_0,{0}/b_1", "b={0}/b_0,{0}/a_1"], "group a mixes condition: baseline in .* and mul_tokens in"),
     ],
 )
 def test_words_of_runs_that_say_no_group_are_refused(tmp_path, words, message):

@@ -115,6 +115,25 @@ def test_an_override_fills_a_block_that_the_file_leaves_out(capsys, tmp_path):
     assert len([each for each in commands if each[0] == "eval/run_arithmetic_probes.py"]) == 2
 
 
+def test_a_key_of_any_depth_can_be_overridden(capsys):
+    commands = planned(capsys, "--config", "scripts/configs/experiment.yaml", "base.models.baseline=outputs/mine")
+    starts = [value(each, "--model-path") for each in commands if each[0] == "sft/sft_tulu.py"]
+    assert starts[0] == "outputs/mine"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["output_root=outputs/lr1e-4,bs8"], "output_root is outputs/lr1e-4,bs8, expected a path without a comma"),
+        (["sft_gsm8k.overrides=[data.dataset=mine]"], "sft_gsm8k: its overrides give a dataset"),
+        (["eval_gsm8k.overrides=[dataset=mine]"], "eval_gsm8k: its overrides give a dataset"),
+    ],
+)
+def test_what_would_fail_or_be_ignored_hours_later_is_refused(words, message):
+    with pytest.raises(InputError, match=message):
+        run_experiment.main([*words, "--dry-run"])
+
+
 @pytest.mark.parametrize("words", [[], ["seeds=[1, 2]"]])
 def test_the_toy_world_lies_below_the_output_root_whatever_that_is(capsys, words):
     commands = planned(capsys, "output_root=runs/mine", *words)

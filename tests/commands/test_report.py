@@ -202,6 +202,27 @@ def test_folders_that_hold_no_experiment_are_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_models_that_were_mixed_up_or_trained_again_are_refused(tmp_path):
+    write_experiment(tmp_path, 1, RIGHT)
+    path = tmp_path / "sft_gsm8k_baseline/sft_results.json"
+    results = json.loads(path.read_text())
+    path.write_text(json.dumps(results | {"condition": "mul_tokens"}))
+    with pytest.raises(InputError, match="sft_gsm8k_baseline holds a mul_tokens model"):
+        make_report.main([str(tmp_path)])
+    path.write_text(json.dumps(results | {"condition": "baseline", "weights": "trained again"}))
+    tulu = tmp_path / "sft_tulu_baseline/tulu_sft_results.json"
+    tulu.write_text(json.dumps(json.loads(tulu.read_text()) | {"weights": "stage 1"}))
+    with pytest.raises(InputError, match="eval_baseline is of other weights than .*sft_gsm8k_baseline"):
+        make_report.main([str(tmp_path)])
+
+
+def test_a_condition_that_is_not_evaluated_yet_is_left_out(tmp_path):
+    write_experiment(tmp_path, 1, RIGHT)
+    (tmp_path / "eval_placebo").mkdir()
+    make_report.main([str(tmp_path)])
+    assert "placebo" not in (tmp_path / "report.html").read_text().split("<script")[0].split("</style>")[-1]
+
+
 @pytest.fixture(scope="module")
 def browser():
     chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")

@@ -1,6 +1,7 @@
 """The table of what is complete, running and pending, and its block in a note."""
 
 import json
+import re
 
 import pytest
 import show_progress
@@ -79,10 +80,47 @@ def test_a_note_gets_the_table_and_keeps_the_rest(experiment, tmp_path, monkeypa
     note.write_text(first + "\nThe end.\n")
     results = TRAINED | {"eval_loss": 0.5, "train_loss": 0.6}
     (experiment / "sft_gsm8k_mul_tokens/sft_results.json").write_text(json.dumps(results))
+    (experiment / "sft_gsm8k_mul_tokens/unfinished_run.json").unlink()
     show_progress.main(["outputs", "--write", "note.md"])
     assert note.read_text() == first.replace("running, no checkpoint yet", "complete: validation loss 0.5000") + (
         "\nThe end.\n"
     )
+
+
+def test_an_evaluation_or_stage_that_was_begun_again_is_running(experiment, capsys):
+    (experiment / "eval_baseline/gsm8k_unfinished.json").write_text("{}")
+    (experiment / "sft_gsm8k_baseline/unfinished_run.json").write_text("{}")
+    show_progress.main([str(experiment)])
+    shown = dict(re.split(r"\s{2,}", line)[:2] for line in capsys.readouterr().out.splitlines()[2:])
+    assert shown["evaluation: GSM8K"] == "running, 0 answered"
+    assert shown["stage 2: GSM8K"] == "running, no checkpoint yet"
+
+
+def test_a_note_keeps_its_link_its_line_breaks_and_its_mode(experiment, tmp_path):
+    note, link = tmp_path / "real.md", tmp_path / "link.md"
+    note.write_bytes(b"# A night\r\n")
+    note.chmod(0o600)
+    link.symlink_to(note)
+    show_progress.main([str(experiment), "--write", str(link)])
+    assert link.is_symlink()
+    assert note.stat().st_mode & 0o777 == 0o600
+    assert note.read_bytes().startswith(b"# A night\r\n\r\n<!-- progress of ")
+    assert note.read_bytes().count(b"\n") == note.read_bytes().count(b"\r\n")
+
+
+def test_the_end_of_another_block_is_not_taken_for_a_blocks_own(experiment, tmp_path):
+    note = tmp_path / "note.md"
+    text = f"<!-- progress of {experiment} -->\nmine\n<!-- progress of other -->\n<!-- end of progress -->\n"
+    note.write_text(text)
+    with pytest.raises(InputError, match="never ends"):
+        show_progress.main([str(experiment), "--write", str(note)])
+    assert note.read_text() == text
+
+
+def test_a_folder_that_only_looks_like_a_seeds_is_none(experiment, capsys):
+    (experiment / "seed_007").mkdir()
+    show_progress.main([str(experiment)])
+    assert "seed" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("step", [None, "text", float("nan"), 10**400, []])

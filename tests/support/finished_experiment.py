@@ -65,7 +65,8 @@ def write_experiment(
                 "injected_mul_tokens": 900 * facts, "injected_by_fact": {"<MUL_6_9_54>": 900} if facts else {},
                 "loss_curves": {"train": [[50, 2.0 + seed], [100, 1.0]], "validation": [[100, 1.25]]} | bits,
                 "config": {"seed": seed, "data": {"subset": None}, "trainer": {"learning_rate": rate}},
-                "train_runtime": 90.0, "weights": "f" * 64, "environment": {"commit": None, "dirty": None},
+                "train_runtime": 90.0, "weights": f"{condition}{seed}" if name == "sft_results.json" else "f" * 64,
+                "environment": {"commit": None, "dirty": None},
             }  # fmt: skip
             folder = root / f"{stage}_{condition}"
             folder.mkdir(parents=True)

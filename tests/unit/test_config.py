@@ -64,6 +64,27 @@ def test_the_resolved_config_marks_overrides_and_loads_again(tmp_path):
     assert yaml.safe_load(text)["trainer"]["save_strategy"] == "no"
 
 
+def test_words_that_yaml_1_1_reads_as_numbers_or_dates_are_texts():
+    overrides = ["data.dataset=2026-11-27", "run_name=010", "weight_decay=.5", "learning_rate=1_0.5e-4"]
+    loaded = load_config(GSM8K, SftConfig, overrides[:3]).config
+    assert (loaded.data.dataset, loaded.trainer["run_name"], loaded.trainer["weight_decay"]) == (
+        "2026-11-27",
+        "010",
+        0.5,
+    )
+    with pytest.raises(InputError, match="learning_rate is '1_0.5e-4', expected float"):
+        load_config(GSM8K, SftConfig, overrides)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "flags"),
+    [(["seed=7"], {"seed": 5}), (["max_steps=2", "trainer.max_steps=3"], {}), (["dataset=a"], {"data.dataset": "a"})],
+)
+def test_a_setting_that_is_given_twice_is_refused(overrides, flags):
+    with pytest.raises(InputError, match=r"(seed|trainer.max_steps|data.dataset) is given twice.*; give it once"):
+        load_config(GSM8K, SftConfig, overrides, flags)
+
+
 def test_a_home_folder_is_found_for_every_path_of_a_config_and_recorded_as_it_was(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", "/home/of-nobody")
     loaded = load_config(GSM8K, SftConfig, ["dataset=~/d", "decontaminate_against=~/e"], {})
@@ -107,6 +128,9 @@ def test_a_home_folder_is_found_for_every_path_of_a_config_and_recorded_as_it_wa
         ("gradient_accumulation_steps=2", "decided by global_batch_size"),
         ("data=5", "not a key"),
         ("max_length=[", "not a YAML value"),
+        ("seed=010", "seed is '010', expected"),
+        ("seed=1:30", "seed is '1:30', expected"),
+        ("seed=0x10", "seed is '0x10', expected"),
     ],
 )
 def test_a_wrong_override_is_refused_with_its_remedy(override, message):

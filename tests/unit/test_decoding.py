@@ -115,7 +115,7 @@ def test_an_architecture_says_in_its_way_what_the_whole_text_says(toy_tokenizer,
     assert find_decoding(model.train(), toy_tokenizer, name) == way
     assert model.training
     assert torch.equal(torch.get_rng_state(), random_state)
-    opened = OpenModel(name, model.eval(), toy_tokenizer, "baseline", [], "", way)
+    opened = OpenModel(name, model.eval(), toy_tokenizer, "baseline", [], "", "", way)
     prompts = [[(7 * i + j) % 600 + 3 for j in range(length)] for i, length in enumerate((9, 5, 3))]
     replies = dict(decode_greedy(opened, prompts, 4))
     assert len(replies) == 3

@@ -50,6 +50,31 @@ def test_a_command_replaces_its_own_files(tmp_path):
     assert output_file(str(tmp_path / "new/c.json"), "token_usage", overwrite=False).parent.is_dir()
 
 
+def test_an_output_file_is_written_through_its_link(tmp_path):
+    (tmp_path / "real").mkdir()
+    link = tmp_path / "c.json"
+    link.symlink_to(tmp_path / "real/c.json")
+    assert output_file(str(link), "token_usage", overwrite=False) == tmp_path / "real/c.json"
+
+
+def test_a_link_to_nowhere_is_no_output_folder(tmp_path):
+    (tmp_path / "scratch").symlink_to(tmp_path / "not_mounted")
+    with pytest.raises(InputError, match="is a link to .*not_mounted, which is not there; choose another --output-dir"):
+        folders.make_folder(tmp_path / "scratch", "--output-dir")
+
+
+def test_what_earlier_versions_did_not_record_does_not_make_another_run(tmp_path):
+    old = {"start_weights": "a", "config": {"seed": 1}}
+    (tmp_path / "r.json").write_text(json.dumps(old))
+    how = {"overwrite": False, "resume": True}
+    assert folders.claim_folder(tmp_path, "r.json", old | {"start_architecture": "x"}, **how)[1]
+    with pytest.raises(InputError, match="was made with config.epochs None, now it is 3"):
+        folders.claim_folder(tmp_path, "r.json", old | {"config": {"seed": 1, "epochs": 3}}, **how)
+    (tmp_path / "r.json").write_text(json.dumps(old | {"start_architecture": "y"}))
+    with pytest.raises(InputError, match="was made with start_architecture 'y', now it is 'x'"):
+        folders.claim_folder(tmp_path, "r.json", old | {"start_architecture": "x"}, **how)
+
+
 def test_a_run_that_another_process_has_begun_is_not_begun_again(tmp_path):
     code = (
         "import time; from pathlib import Path; from domain_tokens.runs.folders import begin_run\n"

@@ -13,10 +13,12 @@ from domain_tokens.runs.errors import InputError
 from domain_tokens.runs.files import read_json
 from domain_tokens.runs.names import (
     COMPARISON,
+    EVALUATIONS,
     SFT_STAGES,
     STEPS_EVAL,
     eval_folder,
     is_experiment,
+    results_file,
     seed_folder,
     seeds_below,
     stage_folder,
@@ -74,7 +76,7 @@ def collect_experiment(root: Path, seeds: Sequence[int] | None) -> Experiment:
     if seeds is None and not is_experiment(root):
         seeds = seeds_below(root)
     roots = [seed_folder(root, seed) for seed in seeds] if seeds else [root]
-    present = [each for each in _in_order(root) if any(eval_folder(own, each).is_dir() for own in roots)]
+    present = [each for each in _in_order(root) if any(_is_evaluated(eval_folder(own, each)) for own in roots)]
     if len(present) == 1:
         raise InputError(f"{root} holds evaluations of {present[0]} only; a report needs two conditions to compare")
     conditions = present or list(CONDITIONS)
@@ -86,8 +88,27 @@ def collect_experiment(root: Path, seeds: Sequence[int] | None) -> Experiment:
         for stage, results_name in SFT_STAGES.items()
         if ((folder := stage_folder(each, stage, condition)) / results_name).is_file()
     ]
+    _check_trainings(trainings, runs)
     contrasts = compare_groups(runs, list(itertools.combinations(conditions, 2)))
     return Experiment(root, runs, contrasts, trainings)
+
+
+def _is_evaluated(folder: Path) -> bool:
+    return any((folder / results_file(name)).is_file() for name in EVALUATIONS)
+
+
+def _check_trainings(trainings: list[Training], runs: dict[str, Runs]) -> None:
+    """Raise InputError for a stage of another condition, and for evaluations of other weights than were trained."""
+    for run in trainings:
+        if run.results.get("condition", run.condition) != run.condition:
+            raise InputError(
+                f"{run.folder} holds a {run.results['condition']} model; move it to a folder of its own name"
+            )
+    for each in (each for groups in runs.values() for group in groups.values() for each in group):
+        beside = [run for run in trainings if eval_folder(run.folder.parent, run.condition) == each.folder]
+        weights = {run.results.get("weights") for run in beside}
+        if weights and None not in weights and each.results.get("weights") not in (None, *weights):
+            raise InputError(f"{each.folder} is of other weights than {beside[-1].folder}; run its evaluations again")
 
 
 def _in_order(root: Path) -> list[str]:
