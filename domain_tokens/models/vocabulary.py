@@ -80,8 +80,8 @@ def verify_vocabulary(tokenizer, model, path: str | Path, condition: str | None 
 def extend_vocabulary(model, tokenizer, init: str | None = None, seed: int = 0) -> tuple[int, str | None]:
     """Give model and tokenizer the facts, a placebo, end-of-text padding and the chat template.
 
-    Return how many tokens are new, and how their rows began; None where a pretrained model has rows for all of them,
-    which it keeps unless `init` is given. A GPT-2 vocabulary gets the fillers, the first of which is the placebo, and
+    Return how many tokens are new, and how their rows began; None where a model was pretrained with all of them, whose
+    rows it keeps unless `init` is given. A GPT-2 vocabulary gets the fillers, the first of which is the placebo, and
     ends at 50,349 rows; any other gets the facts and <PLACEBO> at its end.
 
     init: "pieces", the default: the mean of the rows of `a*b=c` in the old vocabulary for a fact, the mean of all rows
@@ -111,14 +111,14 @@ def extend_vocabulary(model, tokenizer, init: str | None = None, seed: int = 0) 
 
     rows = facts.GPT2_VOCAB_SIZE if is_gpt2 else max(old_rows, len(tokenizer))
     model.resize_token_embeddings(rows, mean_resizing=False)
-    # A GPT-2 model with fewer rows has the BPE and padding. One with all of them was pretrained with the facts.
-    is_pretrained = (is_gpt2 and old_rows >= facts.GPT2_VOCAB_SIZE) or not added
+    # A GPT-2 model with exactly these rows was pretrained with the facts. Any other number is the BPE and padding, unless
+    # its tokenizer has the facts.
+    is_pretrained = (is_gpt2 and old_rows == facts.GPT2_VOCAB_SIZE) or not added
     if is_pretrained and init is None:
         return 0, None
-    id_of = tokenizer.convert_tokens_to_ids
-    begun = ours if init else [token for token in added if token in pieces or id_of(token) >= old_rows]
-    for i, table in enumerate(_embedding_tables(model) if begun else ()):
-        table[id_of(list(begun))] = _start_rows(table[: len(known)], begun, pieces, init or INITS[0], seed + i)
+    begun = ours if init else added
+    for i, table in enumerate(_embedding_tables(model)):
+        table[tokenizer.convert_tokens_to_ids(list(begun))] = _start_rows(table[: len(known)], begun, pieces, init or INITS[0], seed + i)
     return len(added), init or INITS[0]
 
 

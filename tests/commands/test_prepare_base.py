@@ -208,23 +208,34 @@ def test_a_nanogpt_start_model_has_the_whole_gpt2_vocabulary(tmp_path, gpt2_toke
     assert weights[0] == weights[1]
 
 
-def test_a_nanogpt_pretrained_with_the_facts_keeps_their_rows(tmp_path, gpt2_tokenizer):
-    model = load_nanogpt(save_nanogpt(NanoGPT(vocab_size=50432), tmp_path / "ckpt.pt"))
+@pytest.mark.parametrize(("rows", "knows_facts"), [(50349, False), (50432, True)])
+def test_a_gpt2_pretrained_with_the_facts_keeps_their_rows(gpt2_tokenizer, rows, knows_facts):
+    if knows_facts:
+        gpt2_tokenizer.add_tokens([*GPT2_FILLERS, *FACT_TOKENS])
+    model = small_gpt2(rows)
     before = model.transformer.wte.weight.detach().clone()
-    extend_vocabulary(model, gpt2_tokenizer)
+    assert extend_vocabulary(model, gpt2_tokenizer) == (0, None)
     assert torch.equal(model.transformer.wte.weight, before[:50349])
 
 
-def test_a_pretrained_model_gets_new_rows_only_when_told_to(tmp_path, gpt2_tokenizer):
-    model = load_nanogpt(save_nanogpt(NanoGPT(vocab_size=50432), tmp_path / "ckpt.pt"))
+@pytest.mark.parametrize(
+    ("rows", "init"), [(50349, "pieces"), (50350, None), (50400, None), (50432, None), (50688, "pieces")]
+)
+def test_padding_rows_of_a_gpt2_and_a_pretrained_one_told_to_get_new_rows(gpt2_tokenizer, rows, init):
+    model = small_gpt2(rows)
     before = model.transformer.wte.weight.detach().clone()
     ids = gpt2_tokenizer.encode("6*9=54", add_special_tokens=False)
-    assert extend_vocabulary(model, gpt2_tokenizer, "pieces") == (92, "pieces")
-    rows = model.transformer.wte.weight
-    fact, filler = (gpt2_tokenizer.convert_tokens_to_ids(token) for token in ("<MUL_6_9_54>", "<|padding_0|>"))
-    assert torch.allclose(rows[fact], before[ids].mean(dim=0), atol=1e-7)
-    assert torch.allclose(rows[filler], before[:50257].mean(dim=0), atol=1e-7)
-    assert torch.equal(rows[:50257], before[:50257])
+    assert extend_vocabulary(model, gpt2_tokenizer, init) == (92, "pieces")
+    after = model.transformer.wte.weight
+    assert len(after) == 50349
+    assert torch.allclose(after[50342], before[ids].mean(dim=0), atol=1e-7)  # <MUL_6_9_54>
+    assert torch.allclose(after[50257], before[:50257].mean(dim=0), atol=1e-7)  # <|padding_0|>
+    assert torch.equal(after[:50257], before[:50257])
+
+
+def small_gpt2(rows: int) -> GPT2LMHeadModel:
+    torch.manual_seed(0)
+    return GPT2LMHeadModel(GPT2Config(vocab_size=rows, n_positions=64, n_embd=32, n_layer=1, n_head=2))
 
 
 def llama(vocab_size: int, tied: bool) -> LlamaForCausalLM:
@@ -236,14 +247,28 @@ def llama(vocab_size: int, tied: bool) -> LlamaForCausalLM:
 
 
 def test_a_model_that_knows_the_facts_gets_the_placebo_in_a_spare_row():
-    """The spare row keeps the weights that the model came with."""
     plain = toy.tokenizer()
     plain.add_tokens([*FACT_TOKENS])
     model = llama(len(plain) + 20, tied=True)
     before = model.get_input_embeddings().weight.detach().clone()
     assert extend_vocabulary(model, plain) == (1, "pieces")
-    assert plain.convert_tokens_to_ids("<PLACEBO>") == len(plain) - 1
-    assert torch.equal(model.get_input_embeddings().weight, before)
+    assert plain.convert_tokens_to_ids("<PLACEBO>") == len(plain) - 1 == 745
+    rows = model.get_input_embeddings().weight
+    assert torch.equal(rows[:745], before[:745])
+    assert torch.allclose(rows[745], before[:745].mean(dim=0), atol=1e-7)
+
+
+def test_all_new_tokens_in_spare_rows_begin_as_they_should():
+    plain = toy.tokenizer()
+    model = llama(800, tied=False)
+    before = model.get_output_embeddings().weight.detach().clone()
+    pieces = plain.encode("7*8=56", add_special_tokens=False)
+    assert extend_vocabulary(model, plain) == (46, "pieces")
+    rows = model.get_output_embeddings().weight
+    assert len(rows) == 800
+    assert torch.allclose(rows[plain.convert_tokens_to_ids("<MUL_7_8_56>")], before[pieces].mean(dim=0), atol=1e-7)
+    assert torch.allclose(rows[745], before[:700].mean(dim=0), atol=1e-7)  # <PLACEBO>
+    assert torch.equal(rows[:700], before[:700]) and torch.equal(rows[746:], before[746:])
 
 
 @pytest.mark.parametrize("tied", [True, False])
