@@ -42,15 +42,21 @@ def verify_vocabulary(tokenizer, model, path: str | Path, condition: str | None 
     if condition is not None:
         remedy = f"make a start model of it: scripts/prepare_base.py --source {path} --condition {condition} "
         remedy += "--output-dir DIR"
+    vocabulary = tokenizer.get_vocab()
     ids = [tokenizer.encode(token, add_special_tokens=False) for token in FACT_TOKENS]
     if not any(ids):
         raise InputError(f"{path}: the folder holds no tokenizer (tokenizer.json); {remedy}")
-    first = facts.GPT2_FIRST_FACT_ID if facts.is_gpt2_vocabulary(tokenizer.get_vocab()) else ids[0][0]
+    first = facts.GPT2_FIRST_FACT_ID if facts.is_gpt2_vocabulary(vocabulary) else ids[0][0]
     for expected, (token, found) in enumerate(zip(FACT_TOKENS, ids, strict=True), start=first):
         if len(found) != 1:
             raise InputError(f"{path}: {token} is split into {len(found)} tokens, expected one; {remedy}")
         if found != [expected]:
             raise InputError(f"{path}: {token} has id {found[0]}, expected {expected}; {remedy}")
+    ours = (*FACT_TOKENS, *facts.PLACEBO_TOKENS)
+    others = {i: token for token, i in vocabulary.items() if token not in ours}
+    if token := next((token for token in ours if vocabulary.get(token) in others), None):  # where lower ids are unused
+        i = vocabulary[token]
+        raise InputError(f"{path}: {token} and {others[i]!r} both have id {i}, expected one token an id; {remedy}")
     if special := set(FACT_TOKENS) & set(tokenizer.all_special_tokens):
         raise InputError(f"{path}: {min(special)} is a special token, expected an ordinary one; {remedy}")
     rows = model.get_input_embeddings().num_embeddings
@@ -88,12 +94,14 @@ def extend_vocabulary(model, tokenizer, init: str | None = None, seed: int = 0) 
     for any other token. "mean": the mean of all rows for every new token. "random": drawn with `seed` from a normal
     distribution with the mean and the standard deviation of each column.
     """
-    old_rows = model.get_input_embeddings().num_embeddings
-    if old_rows < len(tokenizer):
+    old_rows, known = model.get_input_embeddings().num_embeddings, tokenizer.get_vocab()
+    last = max(known, key=known.__getitem__)
+    old_size = known[last] + 1  # more than the tokens where ids are unused
+    if old_rows < old_size:
         raise InputError(
-            f"the model has {old_rows} embedding rows for {len(tokenizer)} tokens; give --tokenizer the model's own"
+            f"the model has {old_rows} embedding rows for {old_size} tokens, {last!r} the last; "
+            f"give --tokenizer one of at most {old_rows}, such as this one without its added tokens"
         )
-    known = tokenizer.get_vocab()
     is_gpt2 = facts.is_gpt2_vocabulary(known)
     pieces = {
         token: tokenizer.encode(f"{a}*{b}={a * b}", add_special_tokens=False)
@@ -118,7 +126,7 @@ def extend_vocabulary(model, tokenizer, init: str | None = None, seed: int = 0) 
         return 0, None
     begun = ours if init else added
     for i, table in enumerate(_embedding_tables(model)):
-        table[tokenizer.convert_tokens_to_ids(list(begun))] = _start_rows(table[: len(known)], begun, pieces, init or INITS[0], seed + i)
+        table[tokenizer.convert_tokens_to_ids(list(begun))] = _start_rows(table[:old_size], begun, pieces, init or INITS[0], seed + i)
     return len(added), init or INITS[0]
 
 

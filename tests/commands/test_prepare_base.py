@@ -12,6 +12,7 @@ import pytest
 import torch
 from conftest import CONDITIONS
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
 from torch import nn
 from transformers import (
     AutoModelForCausalLM,
@@ -22,6 +23,7 @@ from transformers import (
     LlamaForCausalLM,
     MambaConfig,
     MambaForCausalLM,
+    PreTrainedTokenizerFast,
     RobertaConfig,
     RobertaForCausalLM,
 )
@@ -510,6 +512,46 @@ def test_a_source_that_knows_one_fact_cannot_be_helped(tmp_path):
     command = f"--source {tmp_path / 'source'} --condition baseline --output-dir {tmp_path / 'out'}"
     with pytest.raises(InputError, match=r"<MUL_6_9_54> has id 700, expected 7\d\d; choose another source"):
         prepare_base.main(command.split())
+
+
+@pytest.mark.parametrize(
+    ("moved", "clash"),
+    [
+        ({"dr": 718}, "<MUL_3_4_12> and 'dr' both have id 718"),
+        ({"dr": 700, "et": 744}, "<MUL_1_1_1> and 'dr' both have id 700"),
+        ({"et": 745}, "<PLACEBO> and 'et' both have id 745"),
+    ],
+)
+def test_a_vocabulary_whose_unused_ids_would_give_two_tokens_one_id_is_refused(tmp_path, moved, clash):
+    """Added tokens are numbered from the number of tokens, here 700, whatever ids these have."""
+    rules = json.loads(toy.tokenizer().backend_tokenizer.to_str())
+    rules["model"]["vocab"] |= moved
+    command = save_source(tmp_path, llama(750, tied=True), tokenizer_of(rules))
+    with pytest.raises(InputError, match=f"{clash}, expected one token an id; choose another source"):
+        prepare_base.main(command.split())
+
+
+def test_a_tokenizer_with_more_tokens_than_the_model_has_rows_is_refused_with_a_remedy_that_works(tmp_path):
+    plain = toy.tokenizer()
+    plain.add_special_tokens({"pad_token": "<pad>"})
+    command = save_source(tmp_path, llama(700, tied=True), plain)
+    toy.tokenizer().save_pretrained(tmp_path / "shorter")
+    with pytest.raises(InputError, match="rows for 701 tokens, '<pad>' the last; give --tokenizer one of at most 700"):
+        prepare_base.main(command.split())
+    prepare_base.main(f"{command} --tokenizer {tmp_path / 'shorter'}".split())
+
+
+def save_source(tmp_path, model, tokenizer) -> str:
+    """Save a source and return the arguments that make a start model of it in `out`."""
+    model.save_pretrained(tmp_path / "source")
+    tokenizer.save_pretrained(tmp_path / "source")
+    return f"--source {tmp_path / 'source'} --condition baseline --output-dir {tmp_path / 'out'}"
+
+
+def tokenizer_of(rules: dict) -> PreTrainedTokenizerFast:
+    end = "<|endoftext|>"
+    backend = Tokenizer.from_str(json.dumps(rules))
+    return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token=end, pad_token=end, model_max_length=128)
 
 
 def test_only_one_process_writes_a_start_model(tmp_path):
