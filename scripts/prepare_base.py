@@ -88,7 +88,7 @@ def make_start_model(args: argparse.Namespace, history: list[dict], start: dict,
     """Load, extend, check and save. history, start: the record's lineage; `start` is completed here."""
     from domain_tokens import toy
     from domain_tokens.hub.client import prepare_client
-    from domain_tokens.models.folder import open_model, save_model, verify_model
+    from domain_tokens.models.folder import save_model, verify_model
     from domain_tokens.models.sources import load_source
     from domain_tokens.models.vocabulary import extend_vocabulary
     from domain_tokens.runs.names import RECORD_NAME
@@ -109,8 +109,10 @@ def make_start_model(args: argparse.Namespace, history: list[dict], start: dict,
     names = ("activation_function", "hidden_act", "hidden_activation")
     start["activation"] = next((found for name in names if (found := getattr(model.config, name, None))), None)
     start |= {"commit": where["commit"], "dirty": where["dirty"]}
-    save_model(output, model, tokenizer, condition, [*history, start], may_start=args.condition)
-    opened = open_model(str(output), condition)  # check what was written, not what is in memory
+    opened = save_model(
+        output, model, tokenizer, condition, [*history, start], may_start=args.condition,
+        check=lambda written: reopen(written, condition, args.source or "the toy model"),
+    )  # fmt: skip
     size = model.num_parameters() / 1e6
     say(f"{size:.1f}M parameters, {len(tokenizer):,} tokens, {added} of them new, checked: {output}")
     record = (
@@ -119,6 +121,19 @@ def make_start_model(args: argparse.Namespace, history: list[dict], start: dict,
         | {"weights": opened.weights[:12], "decoding": opened.decoding}
     )
     say(f"{RECORD_NAME}: " + ", ".join(f"{name} {value}" for name, value in record.items() if value is not None))
+
+
+def reopen(written: Path, condition: str, source: str):
+    """Open the model that was written, not what is in memory; some architectures are not what their config says."""
+    from domain_tokens.models.folder import open_model
+
+    try:
+        return open_model(str(written), condition)
+    except InputError as error:
+        reason = str(error).removeprefix(f"model folder {written}").partition(";")[0].lstrip(" :")
+        raise InputError(
+            f"{source} cannot be opened again with the new tokens ({reason}); choose another source"
+        ) from error
 
 
 if __name__ == "__main__":

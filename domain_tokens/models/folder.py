@@ -5,7 +5,7 @@ import json
 import logging
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,8 +110,9 @@ def load_causal_lm(source: str | Path, dtype: torch.dtype, what: str) -> PreTrai
     if Path(source).is_dir():
         check_sizes(Path(source), what)
     model, report = AutoModelForCausalLM.from_pretrained(
-        source, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
-    )
+        source, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True,
+        ignore_mismatched_sizes=True,
+    )  # fmt: skip
     check_loaded(report, what)
     own = {_NUMBER.sub("#", name) for name in model.state_dict()}
     if surplus := sorted(name for name in report["unexpected_keys"] if _NUMBER.sub("#", name) in own):
@@ -121,8 +122,11 @@ def load_causal_lm(source: str | Path, dtype: torch.dtype, what: str) -> PreTrai
 
 def check_loaded(report: Mapping[str, Any], what: str) -> None:
     """Raise InputError, naming `what`, for weights that `from_pretrained` reports as made up."""
-    if absent := sorted({*report["missing_keys"], *map(str, report["mismatched_keys"])}):
+    if absent := sorted(report["missing_keys"]):
         raise InputError(f"{what} lacks weights, {absent[0]} among {len(absent)}; export it again")
+    for name, found, expected in sorted(report["mismatched_keys"]):
+        shapes = f"the shape {tuple(found)}, but its config makes it {tuple(expected)}"
+        raise InputError(f"{what}: {name} has {shapes}; export it again")
 
 
 @contextmanager
@@ -208,11 +212,13 @@ def save_model(
     lineage: list[dict[str, Any]],
     weights: dict | None = None,
     may_start: list[str] | None = None,
-) -> None:
+    check: Callable[[Path], Any] = lambda written: None,
+) -> Any:
     """Write weights, tokenizer with chat template, and last the record; each file appears whole or not at all.
 
     weights: whole tensors by name, where `model` holds only a share of them. may_start: of a start model, the
-    conditions that may train from it.
+    conditions that may train from it. check: called with the folder where the files lie before they take their place;
+    its result is returned, and if it raises an error, none of them does.
     """
     temporary = folder / ".writing"
     model.generation_config = _plain_generation(tokenizer)
@@ -230,12 +236,14 @@ def save_model(
         if may_start is not None:
             record["may_start"] = may_start
         write_json(temporary / RECORD_NAME, record)
+        checked = check(temporary)
         (folder / RECORD_NAME).unlink(missing_ok=True)
         for old in folder.glob("*.safetensors*"):  # of a model in several files, say, which this one replaces
             if not (temporary / old.name).exists():
                 old.unlink()
         for file in sorted(temporary.iterdir(), key=lambda file: file.name == RECORD_NAME):  # the record last
             file.replace(folder / file.name)
+        return checked
     except (SafetensorError, OSError) as error:
         raise RunError(f"{folder}: the model cannot be written ({error}); make room, then --resume") from error
     finally:

@@ -67,7 +67,7 @@ def _load_gguf(path: Path, tokenizer_source: str | None):
     settings = {"gguf_file": path.name, "trust_remote_code": False}
     with _reading(str(path)):
         quantised, report = AutoModelForCausalLM.from_pretrained(
-            path.parent, dtype=torch.float32, output_loading_info=True, **settings
+            path.parent, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True, **settings
         )
         check_loaded(report, f"source {path}")
         if tokenizer_source is None:

@@ -23,6 +23,10 @@ from transformers import (
     LlamaForCausalLM,
     MambaConfig,
     MambaForCausalLM,
+    MarianConfig,
+    MarianForCausalLM,
+    MoshiConfig,
+    MoshiForCausalLM,
     PreTrainedTokenizerFast,
     RobertaConfig,
     RobertaForCausalLM,
@@ -539,6 +543,37 @@ def test_a_tokenizer_with_more_tokens_than_the_model_has_rows_is_refused_with_a_
     with pytest.raises(InputError, match="rows for 701 tokens, '<pad>' the last; give --tokenizer one of at most 700"):
         prepare_base.main(command.split())
     prepare_base.main(f"{command} --tokenizer {tmp_path / 'shorter'}".split())
+
+
+def small_moshi() -> MoshiForCausalLM:
+    """It makes one row more than its config says."""
+    return MoshiForCausalLM(MoshiConfig(
+        vocab_size=700, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, ffn_dim=64,
+        max_position_embeddings=128, audio_vocab_size=16, num_codebooks=2, sliding_window=128,
+    ))  # fmt: skip
+
+
+def small_marian() -> MarianForCausalLM:
+    """It makes as many rows as its config's `decoder_vocab_size`, which stays as it was."""
+    return MarianForCausalLM(MarianConfig(
+        vocab_size=700, d_model=32, decoder_layers=1, encoder_layers=1, decoder_attention_heads=2, decoder_ffn_dim=64,
+        max_position_embeddings=128, pad_token_id=0, eos_token_id=0, is_decoder=True, is_encoder_decoder=False,
+    ))  # fmt: skip
+
+
+@pytest.mark.parametrize(("make", "rows"), [(small_moshi, 747), (small_marian, 700)])
+def test_a_model_that_cannot_be_opened_again_is_refused_before_anything_is_written(tmp_path, toy_base, make, rows):
+    torch.manual_seed(0)
+    command = save_source(tmp_path, make(), toy.tokenizer())
+    reason = rf"embed_tokens\.weight has the shape \(746, 32\), but its config makes it \({rows}, 32\)"
+    with pytest.raises(InputError, match=rf"cannot be opened again with the new tokens \(.*{reason}\); choose another"):
+        prepare_base.main(command.split())
+    assert [*(tmp_path / "out").iterdir()] == []
+    shutil.copytree(toy_base["baseline"], tmp_path / "out", dirs_exist_ok=True)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    with pytest.raises(InputError, match="cannot be opened again"):
+        prepare_base.main([*command.split(), "--overwrite"])
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
 
 
 def save_source(tmp_path, model, tokenizer) -> str:
