@@ -92,7 +92,7 @@ def extend_vocabulary(model, tokenizer, init: str | None = None, seed: int = 0) 
 
     init: "pieces", the default: the mean of the rows of `a*b=c` in the old vocabulary for a fact, the mean of all rows
     for any other token. "mean": the mean of all rows for every new token. "random": drawn with `seed` from a normal
-    distribution with the mean and the standard deviation of each column.
+    distribution with the mean and the standard deviation of each column. The output's biases begin likewise.
     """
     old_rows, known = model.get_input_embeddings().num_embeddings, tokenizer.get_vocab()
     last = max(known, key=known.__getitem__)
@@ -119,14 +119,16 @@ def extend_vocabulary(model, tokenizer, init: str | None = None, seed: int = 0) 
 
     rows = facts.GPT2_VOCAB_SIZE if is_gpt2 else max(old_rows, len(tokenizer))
     model.resize_token_embeddings(rows, mean_resizing=False)
-    # A GPT-2 model with exactly these rows was pretrained with the facts. Any other number is the BPE and padding, unless
-    # its tokenizer has the facts.
+    # A GPT-2 model with exactly these rows was pretrained with the facts. Any other number is the BPE and padding,
+    # unless its tokenizer has the facts.
     is_pretrained = (is_gpt2 and old_rows == facts.GPT2_VOCAB_SIZE) or not added
     if is_pretrained and init is None:
         return 0, None
     begun = ours if init else added
     for i, table in enumerate(_embedding_tables(model)):
-        table[tokenizer.convert_tokens_to_ids(list(begun))] = _start_rows(table[:old_size], begun, pieces, init or INITS[0], seed + i)
+        table[tokenizer.convert_tokens_to_ids(list(begun))] = _start_rows(
+            table[:old_size], begun, pieces, init or INITS[0], seed + i
+        )
     return len(added), init or INITS[0]
 
 
@@ -147,6 +149,11 @@ def _start_rows(
 
 
 def _embedding_tables(model) -> list[torch.Tensor]:
-    """Return the input embedding, and the output embedding where that is another tensor, to be written into."""
-    inputs, outputs = model.get_input_embeddings().weight.data, model.get_output_embeddings().weight.data
-    return [inputs] if outputs.data_ptr() == inputs.data_ptr() else [inputs, outputs]
+    """Return what has a row for each token, to be written into: (tokens, width) each.
+
+    The input embedding; the output embedding where that is another tensor; the output's bias as one column.
+    """
+    inputs, head = model.get_input_embeddings().weight.data, model.get_output_embeddings()
+    outputs, bias = head.weight.data, getattr(head, "bias", None)
+    tables = [inputs] if outputs.data_ptr() == inputs.data_ptr() else [inputs, outputs]
+    return tables if bias is None else [*tables, bias.data[:, None]]

@@ -19,6 +19,8 @@ from transformers import (
     AutoTokenizer,
     GPT2Config,
     GPT2LMHeadModel,
+    GPTJConfig,
+    GPTJForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
     MambaConfig,
@@ -262,6 +264,23 @@ def test_a_model_that_knows_the_facts_gets_the_placebo_in_a_spare_row():
     rows = model.get_input_embeddings().weight
     assert torch.equal(rows[:745], before[:745])
     assert torch.allclose(rows[745], before[:745].mean(dim=0), atol=1e-7)
+
+
+@pytest.mark.parametrize("old_rows", [700, 800])
+def test_a_bias_of_the_output_begins_like_its_rows(old_rows):
+    plain = toy.tokenizer()
+    model = GPTJForCausalLM(GPTJConfig(
+        vocab_size=old_rows, n_positions=64, n_embd=32, n_layer=1, n_head=2, rotary_dim=8, bos_token_id=0,
+        eos_token_id=0,
+    ))  # fmt: skip
+    bias = -5 + torch.arange(old_rows) / 1000
+    model.lm_head.bias.data = bias.clone()
+    pieces = plain.encode("6*9=54", add_special_tokens=False)
+    extend_vocabulary(model, plain)
+    after = model.lm_head.bias
+    assert torch.equal(after[:700], bias[:700])
+    assert torch.isclose(after[plain.convert_tokens_to_ids("<MUL_6_9_54>")], torch.tensor(-5 + sum(pieces) / 6000))
+    assert torch.isclose(after[745], torch.tensor(-5 + 0.3495))  # <PLACEBO>
 
 
 def test_all_new_tokens_in_spare_rows_begin_as_they_should():

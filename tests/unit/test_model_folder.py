@@ -79,7 +79,10 @@ def test_weights_that_lack_a_layer_are_refused_not_filled_with_random_numbers(fo
         ({"n_embd": 128_000_000}, "its config promises [0-9,]+ parameters, but its weights are [0-9,]+ numbers"),
         ({"vocab_size": 10**12}, "its config promises"),
         ({"n_positions": 10**12}, "its config promises"),
-        ({"n_positions": 512}, r"wpe\.weight has the shape \(1024, 128\), but its config makes it \(512, 128\); export"),
+        (
+            {"n_positions": 512},
+            r"wpe\.weight has the shape \(1024, 128\), but its config makes it \(512, 128\); export",
+        ),
         ({"vocab_size": 740}, r"wte\.weight has the shape \(746, 128\), but its config makes it \(740, 128\); export"),
         ({"n_layer": "four"}, "cannot be loaded"),
         ({"n_head": 0}, "cannot be loaded"),
