@@ -1,10 +1,11 @@
 """The vocabulary of every model here: the facts as tokens, a row for each token, and how new rows begin."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from tokenizers import AddedToken
+from tokenizers import AddedToken, Tokenizer
 
 from domain_tokens import facts
 from domain_tokens.conditions import Condition
@@ -73,6 +74,11 @@ def verify_vocabulary(tokenizer, model, path: str | Path, condition: str | None 
             "choose another model"
         )
     context_length(model, tokenizer, path)
+    # A gold answer must be right when it is read back, and a reply end before the next user turn.
+    text = prompt_text([turns[1]], tokenizer.eos_token) + " 6*9=<<6*9=54>>54\n#### 54\nUser: b"
+    read = tokenizer.decode(tokenizer.encode(text, add_special_tokens=False), skip_special_tokens=True)
+    if read.strip() != text:
+        raise InputError(f"{path}: its tokenizer gives {text!r} back as {read!r}; choose another model")
     # A reply must never merge into the prompt's last token: a question would end in another token than in training.
     prompt = tokenizer.encode("User: a\nAssistant:", add_special_tokens=False)
     for reply in (" b", " 7", "  b", " \nb"):
@@ -111,6 +117,8 @@ def extend_vocabulary(model, tokenizer, init: str | None = None, seed: int = 0) 
     added = [token for token in ours if token not in known]
     # Ordinary added tokens, not special ones: decoding with skip_special_tokens=True must keep them.
     tokenizer.add_tokens([AddedToken(token, normalized=False, special=False) for token in added])
+    if added:
+        _begin_only_texts_with_a_space(tokenizer)
     tokenizer.chat_template = CHAT_TEMPLATE
     if tokenizer.eos_token is None:
         raise InputError("the source's tokenizer has no end-of-text token; choose another source or --tokenizer")
@@ -130,6 +138,33 @@ def extend_vocabulary(model, tokenizer, init: str | None = None, seed: int = 0) 
             table[:old_size], begun, pieces, init or INITS[0], seed + i
         )
     return len(added), init or INITS[0]
+
+
+def _begin_only_texts_with_a_space(tokenizer) -> None:
+    """Stop a tokenizer that begins a text with a space from putting one after every fact too.
+
+    Text without added tokens keeps its ids, unless it begins with a space, as no prompt does: Llama 2 adds another.
+    """
+    backend = tokenizer.backend_tokenizer
+    rules = json.loads(backend.to_str())
+    normalizer, splitter = rules["normalizer"] or {}, rules["pre_tokenizer"] or {}
+    steps = normalizer.get("normalizers", [normalizer]), splitter.get("pretokenizers", [splitter])
+    first_normalizer, first_splitter = (each[0] if each else {} for each in steps)
+    start = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": False}
+    if first_normalizer.get("prepend") == "▁":
+        steps[0].pop(0)
+        steps[1].insert(0, start)
+    elif first_splitter.get("add_prefix_space"):  # ByteLevel
+        first_splitter["add_prefix_space"] = False
+        steps[1].insert(0, start | {"replacement": " "})
+    elif first_splitter.get("prepend_scheme") == "always":
+        first_splitter["prepend_scheme"] = "first"
+    else:
+        return
+    rules["normalizer"] = {"type": "Sequence", "normalizers": [step for step in steps[0] if step]}
+    rules["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [step for step in steps[1] if step]}
+    changed = Tokenizer.from_str(json.dumps(rules))
+    backend.normalizer, backend.pre_tokenizer = changed.normalizer, changed.pre_tokenizer
 
 
 def _start_rows(

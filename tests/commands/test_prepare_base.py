@@ -12,7 +12,7 @@ import pytest
 import torch
 from conftest import CONDITIONS
 from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, models
 from torch import nn
 from transformers import (
     AutoModelForCausalLM,
@@ -562,6 +562,82 @@ def test_a_tokenizer_with_more_tokens_than_the_model_has_rows_is_refused_with_a_
     with pytest.raises(InputError, match="rows for 701 tokens, '<pad>' the last; give --tokenizer one of at most 700"):
         prepare_base.main(command.split())
     prepare_base.main(f"{command} --tokenizer {tmp_path / 'shorter'}".split())
+
+
+METASPACE = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": True}
+DIGITS = {"type": "Digits", "individual_digits": True}
+LLAMA_2 = {
+    "normalizer": {"type": "Sequence", "normalizers": [
+        {"type": "Prepend", "prepend": "▁"}, {"type": "Replace", "pattern": {"String": " "}, "content": "▁"},
+    ]},
+    "pre_tokenizer": None,
+    "decoder": {"type": "Sequence", "decoders": [
+        {"type": "Replace", "pattern": {"String": "▁"}, "content": " "}, {"type": "Fuse"},
+        {"type": "Strip", "content": " ", "start": 1, "stop": 0},
+    ]},
+}  # fmt: skip
+
+
+def trained_rules(kind: str, *splitters: dict, **changes) -> dict:
+    """Return the rules of a tokenizer that was trained on the toy world's problems, with changes made afterwards."""
+    backend = Tokenizer(getattr(models, kind)())
+    rules = json.loads(backend.to_str()) | {"pre_tokenizer": {"type": "Sequence", "pretokenizers": splitters}}
+    backend, trainer = Tokenizer.from_str(json.dumps(rules)), backend.model.get_trainer()
+    trainer.vocab_size, trainer.special_tokens, trainer.show_progress = 300, ["<|endoftext|>", "[UNK]"], False
+    texts = [text for row in toy.word_problems(300, 0) for text in row.values()]
+    backend.train_from_iterator([*texts, "User: a\nAssistant: b\nSystem: <>"], trainer)
+    rules = json.loads(backend.to_str()) | changes
+    if kind == "Unigram":
+        rules["model"]["unk_id"] = 1
+    return rules
+
+
+def byte_level_rules() -> dict:
+    byte_level = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
+    splitters = {"type": "Sequence", "pretokenizers": [byte_level, DIGITS]}
+    return json.loads(toy.tokenizer().backend_tokenizer.to_str()) | {"pre_tokenizer": splitters}
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        lambda: trained_rules("BPE", METASPACE, DIGITS, decoder=METASPACE),
+        lambda: trained_rules("BPE", METASPACE, DIGITS, **LLAMA_2),
+        byte_level_rules,
+    ],
+    ids=["Metaspace", "Llama 2", "bytes"],
+)
+def test_a_tokenizer_that_begins_texts_with_a_space_puts_none_after_a_fact(tmp_path, rules):
+    source = tokenizer_of(rules())
+    prepare_base.main(save_source(tmp_path, llama(len(source), tied=True), source).split())
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
+    for text in ("User: What is 7 times 8?\nAssistant: 7*8=56\n#### 56", "Tom", "6*9=54  54", ""):
+        assert tokenizer.encode(text) == source.encode(text)
+    ids = tokenizer.encode("a: <MUL_6_9_54>9*6=54<PLACEBO>9*6")
+    assert tokenizer.convert_ids_to_tokens(ids)[-11:] == [
+        "<MUL_6_9_54>", "9", "*", "6", "=", "5", "4", "<PLACEBO>", "9", "*", "6",
+    ]  # fmt: skip
+    assert tokenizer.decode(ids).strip() == "a: <MUL_6_9_54>9*6=54<PLACEBO>9*6"
+
+
+@pytest.mark.parametrize(
+    ("rules", "read"),
+    [
+        (lambda: trained_rules("WordPiece", {"type": "BertPreTokenizer"}, decoder={
+            "type": "WordPiece", "prefix": "##", "cleanup": False}), "# # # # 54 User : b"),
+        (lambda: trained_rules("WordLevel", {"type": "Whitespace"}), "#### 54 User : b"),
+        (lambda: trained_rules("Unigram", METASPACE, DIGITS, decoder=METASPACE, normalizer={
+            "type": "Replace", "pattern": {"Regex": r"\s"}, "content": " "}), "#### 54 User: b"),
+        (lambda: byte_level_rules() | {"normalizer": {"type": "Lowercase"}}, r"#### 54\\nuser: b"),
+    ],
+    ids=["WordPiece", "WordLevel", "Unigram", "lower case"],
+)  # fmt: skip
+def test_a_tokenizer_that_cannot_hold_the_format_is_refused(tmp_path, rules, read):
+    source = tokenizer_of(rules())
+    command = save_source(tmp_path, llama(len(source), tied=True), source)
+    with pytest.raises(InputError, match=rf"its tokenizer gives 'User: a\\n.* back as .*{read}'; choose another model"):
+        prepare_base.main(command.split())
+    assert not (tmp_path / "out/config.json").exists()
 
 
 def small_moshi() -> MoshiForCausalLM:
