@@ -84,8 +84,8 @@ def _read(path: Path) -> dict:
         found = re.search(r"GLOBAL ([\w.]+)", str(error))
         what = f"it holds a pickled {found[1]}" if found else type(error).__name__
         raise InputError(
-            f"{path} is no checkpoint of plain tensors ({what}), and no other is read; save it again, its sizes as a "
-            "plain dict: checkpoint['config'] = vars(checkpoint['config'])"
+            f"{path} is no checkpoint of plain tensors ({what}), and no other is read; save it again with only 'model' "
+            "and 'model_args' or 'config', an object as a plain dict: checkpoint['config'] = vars(checkpoint['config'])"
         ) from error
     return checkpoint if isinstance(checkpoint, dict) else {}
 

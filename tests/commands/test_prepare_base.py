@@ -5,6 +5,7 @@ import fcntl
 import json
 import math
 import shutil
+from pathlib import Path
 
 import numpy as np
 import prepare_base
@@ -140,6 +141,21 @@ def test_a_pickled_config_is_refused_with_the_way_to_save_it(tmp_path):
     torch.save({"model": {}, "config": argparse.Namespace(n_layer=1)}, tmp_path / "ckpt.pt")
     with pytest.raises(InputError, match=r"pickled argparse\.Namespace.*\['config'\] = vars\(checkpoint"):
         load_nanogpt(tmp_path / "ckpt.pt")
+
+
+@pytest.mark.parametrize(
+    ("extra", "what"), [(np.float64(2.5), r"numpy\._?core\.multiarray\.scalar"), (Path("data"), r"pathlib[\w.]*Path")]
+)
+def test_a_pickled_entry_beside_the_sizes_is_named_with_what_to_keep(tmp_path, extra, what):
+    original = NanoGPT(vocab_size=100)
+    content = {"model": original.state_dict(), "model_args": original.sizes, "best_val_loss": extra}
+    torch.save(content, tmp_path / "ckpt.pt")
+    with pytest.raises(
+        InputError, match=rf"holds a pickled {what}\).*save it again with only 'model' and 'model_args'"
+    ):
+        load_nanogpt(tmp_path / "ckpt.pt")
+    torch.save({key: content[key] for key in ("model", "model_args")}, tmp_path / "ckpt.pt")
+    assert largest_difference(load_nanogpt(tmp_path / "ckpt.pt"), original, 100) < 1e-5
 
 
 def test_an_untied_nanogpt_head_is_kept(tmp_path):
