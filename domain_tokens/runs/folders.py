@@ -222,7 +222,9 @@ def _check_same(folder: Path, made_with: dict[str, Any], settings: dict[str, Any
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Return {"config": {"seed": 1}} as {"config.seed": 1}."""
+    """Return {"config": {"seed": 1}} as {"config.seed": 1}, and stages of a lineage likewise: {"lineage.0.seed": 1}."""
+    if isinstance(value, list) and any(isinstance(inner, dict) for inner in value):
+        value = dict(enumerate(value))
     if not isinstance(value, dict):
         return {prefix: value}
     flat: dict[str, Any] = {}
