@@ -25,7 +25,7 @@ def check() -> None:
         )
     if count() > 1 and "MASTER_ADDR" not in os.environ:
         raise InputError(
-            f"WORLD_SIZE is {count()}, but MASTER_ADDR is not set; unset it, or start with accelerate launch"
+            f"WORLD_SIZE is {count()}, but MASTER_ADDR is not set; unset WORLD_SIZE, or start with accelerate launch"
         )
 
 

@@ -85,6 +85,9 @@ def test_wrong_usage_is_one_line_on_stderr_and_exit_code_2(arguments, message):
         ({"WORLD_SIZE": "abc"}, "WORLD_SIZE is 'abc', expected a number"),
         ({"WORLD_SIZE": "-2", "LOCAL_RANK": "1"}, "WORLD_SIZE is '-2', expected a number"),
         ({"RANK": "1.5"}, "RANK is '1.5', expected a number"),
+        ({"RANK": "1"}, "WORLD_SIZE is 1 and RANK 1, expected a rank below the size; unset both"),
+        ({"WORLD_SIZE": "0"}, "WORLD_SIZE is 0 and RANK 0, expected a rank below the size"),
+        ({"WORLD_SIZE": "2"}, "WORLD_SIZE is 2, but MASTER_ADDR is not set; unset WORLD_SIZE"),
         ({"HF_HOME": "~nobody-here/x"}, "~nobody-here/x: there is no such home folder"),
     ],
 )
@@ -96,7 +99,7 @@ def test_a_wrong_environment_is_one_line_and_never_silence(variables, message):
 
 
 def test_the_second_of_two_processes_leaves_the_first_to_say_what_both_find():
-    where = {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1"}
+    where = {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1", "MASTER_ADDR": "localhost"}
     shown = script("scripts/make_toy_data.py", "--output-dir", "never-made", "--chats", "0", **where)
     assert (shown.returncode, shown.stderr) == (2, "")
 

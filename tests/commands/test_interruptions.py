@@ -171,7 +171,9 @@ def test_who_is_left_of_two_processes_says_that_the_other_has_ended():
     ranks = [
         subprocess.Popen(
             [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            env=os.environ | {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "RANK": rank, "LOCAL_RANK": rank},
+            env=os.environ
+            | {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "localhost"}
+            | {"RANK": rank, "LOCAL_RANK": rank},
         )
         for rank in "01"
     ]  # fmt: skip

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -485,6 +486,19 @@ class TestTerminal:
         session.expect(pexpect.EOF)
         session.wait()
         assert session.exitstatus == 0
+
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+    @pytest.mark.parametrize("during_a_reply", [True, False])
+    def test_a_signal_other_than_ctrl_c_ends_it(self, start, number, during_a_reply):
+        session = start("--max-new-tokens", "900")
+        if during_a_reply:
+            session.sendline(QUESTION)
+            session.expect(r"Assistant: \S+")
+        session.kill(number)
+        session.expect_exact("error: interrupted")
+        session.expect(pexpect.EOF)
+        session.wait()
+        assert session.exitstatus == 1
 
     def test_what_is_typed_during_a_reply_appears_at_the_next_prompt_only(self, start):
         session = start("--greedy", "--max-new-tokens", "300")

@@ -489,6 +489,54 @@ def test_a_run_that_is_killed_after_its_last_checkpoint_takes_no_further_step(to
     assert not (output / "half").exists()
 
 
+def test_a_run_that_was_moved_ends_with_its_own_best_weights(toy_base, toy_data, tmp_path, capsys):
+    best = ["load_best_model_at_end=true", "eval_strategy=steps", "eval_steps=1", "save_strategy=steps", "save_steps=1"]
+
+    def run(output, *more):
+        arguments = command("sft_tulu", toy_base["baseline"], toy_data, output, "baseline", *best, "max_steps=4")
+        sft_tulu.main([*arguments, "learning_rate=1e-1", *more])  # the first steps are the best ones
+        return (output / "model.safetensors").read_bytes()
+
+    weights = run(tmp_path / "a")
+    mark_as_interrupted(tmp_path / "a", "tulu_sft_results.json")
+    state = json.loads((tmp_path / "a/checkpoint-4/trainer_state.json").read_text())
+    name = Path(state["best_model_checkpoint"]).name
+    assert name != "checkpoint-4"
+    (tmp_path / "a").rename(tmp_path / "moved")
+    assert run(tmp_path / "a", "seed=7") != weights  # lies where the moved run's best checkpoint lay
+    capsys.readouterr()
+    assert run(tmp_path / "moved", "--resume") == weights
+
+    mark_as_interrupted(tmp_path / "moved", "tulu_sft_results.json")
+    shutil.rmtree(tmp_path / "moved" / name)
+    with pytest.raises(InputError, match=f"checkpoint-4 names {name} as the best, which is gone"):
+        run(tmp_path / "moved", "--resume")
+
+
+def test_a_resumed_run_does_not_evaluate_its_start_again(toy_base, toy_data, tmp_path):
+    output = tmp_path / "out"
+    arguments = command("sft_tulu", toy_base["baseline"], toy_data, output, "baseline", "eval_on_start=true")
+    arguments += ["save_strategy=steps", "save_steps=2", "max_steps=4", "eval_steps=2"]
+    sft_tulu.main(arguments)
+    whole = mark_as_interrupted(output, "tulu_sft_results.json")
+    shutil.rmtree(output / "checkpoint-4")
+    sft_tulu.main([*arguments, "--resume"])
+    curves = json.loads((output / "tulu_sft_results.json").read_text())["loss_curves"]
+    assert [step for step, _ in curves["validation"]] == [0, 2, 4]
+    assert curves == whole["loss_curves"]
+
+
+def test_a_start_model_with_another_activation_makes_another_run(interrupted, toy_base, tmp_path):
+    _, arguments, *_ = interrupted
+    changed = tmp_path / "changed"
+    shutil.copytree(toy_base["baseline"], changed)
+    config = json.loads((changed / "config.json").read_text())
+    (changed / "config.json").write_text(json.dumps(config | {"activation_function": "relu"}))
+    arguments[arguments.index("--model-path") + 1] = str(changed)
+    with pytest.raises(InputError, match="was made with start_architecture '.*', now it is"):
+        sft_tulu.main([*arguments, "--resume"])
+
+
 def test_overwrite_starts_an_interrupted_run_from_scratch(interrupted, capsys):
     output, arguments, whole, weights = interrupted
     capsys.readouterr()
