@@ -10,7 +10,8 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -57,35 +58,51 @@ def prepare_training_data(
         raise InputError(f"data.decontaminate_against: {error}") from None
     asked = questions and questions.texts
     folder = cache_folder() / _fingerprint(rows, config, seed, convert, tokenizer, condition, asked)
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with wait_for_lock(f"{folder}.lock", "prepares the same rows"):
+    with ExitStack() as held:
+        with _errors_of_writing(folder.parent):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            held.enter_context(wait_for_lock(f"{folder}.lock", "prepares the same rows"))
             found = _read(folder)
             if found is None:
                 _remove_unused(folder.parent)
-                convert = without_reserved_tokens(convert, tokenizer)
-                train, val, left_out = split_training_rows(rows, config, seed, convert, questions)
-
-                def prepared(indices: Sequence[int], name: str, is_measured: bool) -> Prepared:
-                    def part(some: Sequence[int]) -> Prepared:
-                        conversations = (convert(rows.read(i)) for i in some)
-                        settings = config.max_length, config.loss_on, condition, is_measured
-                        return prepare(conversations, tokenizer, *settings)
-
-                    return join(map_rows(part, indices, _CHUNK, f"tokenising {name} rows"))
-
-                found = prepared(train, "train", False), prepared(val, "val", True), left_out
-                if not len(found[0]):
-                    raise InputError(
-                        f"{rows.origin}: within data.max_length {config.max_length} no row has a token to train on; "
-                        "raise it"
-                    )
+        if found is None:
+            convert = without_reserved_tokens(convert, tokenizer)
+            found = _prepared(rows, config, seed, convert, tokenizer, condition, questions)
+            with _errors_of_writing(folder.parent):
                 _write(folder, *found)
+        with _errors_of_writing(folder.parent):
             os.utime(folder)
-            return found
+        return found
+
+
+def _prepared(
+    rows: Rows, config: DataConfig, seed: int, convert: Converter, tokenizer, condition: Condition,
+    questions: Questions | None,
+) -> tuple[Prepared, Prepared, dict[str, Any]]:  # fmt: skip
+    train, val, left_out = split_training_rows(rows, config, seed, convert, questions)
+
+    def prepared(indices: Sequence[int], name: str, is_measured: bool) -> Prepared:
+        def part(some: Sequence[int]) -> Prepared:
+            conversations = (convert(rows.read(i)) for i in some)
+            return prepare(conversations, tokenizer, config.max_length, config.loss_on, condition, is_measured)
+
+        return join(map_rows(part, indices, _CHUNK, f"tokenising {name} rows"))
+
+    found = prepared(train, "train", False), prepared(val, "val", True), left_out
+    if not len(found[0]):
+        raise InputError(
+            f"{rows.origin}: within data.max_length {config.max_length} no row has a token to train on; raise it"
+        )
+    return found
+
+
+@contextmanager
+def _errors_of_writing(cache: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise RunError(
-            f"prepared rows cannot be kept in {folder.parent} ({error.strerror}); set HF_HOME to a folder that can be "
+            f"prepared rows cannot be kept in {cache} ({error.strerror or error}); set HF_HOME to a folder that can be "
             "written and has room"
         ) from error
 

@@ -216,6 +216,15 @@ def test_a_folder_that_cannot_be_written_is_an_error_of_one_line(config, toy_tok
         prepare_training_data(config, 1, gsm8k_conversation, toy_tokenizer, CONDITIONS["mul_tokens"])
 
 
+def test_an_error_of_reading_is_not_taken_for_one_of_writing(config, toy_tokenizer, own_cache):
+    def unreadable(row):
+        raise OSError("the disk of the dataset")
+
+    with pytest.raises(OSError, match="the disk of the dataset"):
+        prepare_training_data(config, 1, unreadable, toy_tokenizer, CONDITIONS["mul_tokens"])
+    assert not entries(own_cache)
+
+
 @pytest.mark.parametrize(
     "damage", ["train.ids.npy", "val.trained.npy", "train.offsets.npy", "val.offsets.npy", "about.json"]
 )
