@@ -57,8 +57,9 @@ def gsm8k_question(row: Row) -> str:
 
 
 def conversation_of_any(row: Row) -> list[Message]:
-    """Return the conversation of a row of either stage's data. A GSM8K row is recognised by its answer."""
-    return gsm8k_conversation(row) if "answer" in row else tulu_conversation(row)
+    """Return the conversation of a row of either stage's data. A GSM8K row has an answer and no messages."""
+    is_chat = row.get("messages") or row.get("conversations") or "answer" not in row
+    return tulu_conversation(row) if is_chat else gsm8k_conversation(row)
 
 
 def without_reserved_tokens(convert: Converter, tokenizer) -> Converter:

@@ -5,7 +5,13 @@ import json
 import pytest
 from conftest import write_jsonl
 
-from domain_tokens.data.conversations import UnusableRow, gsm8k_conversation, tulu_conversation, without_reserved_tokens
+from domain_tokens.data.conversations import (
+    UnusableRow,
+    conversation_of_any,
+    gsm8k_conversation,
+    tulu_conversation,
+    without_reserved_tokens,
+)
 from domain_tokens.data.readers import open_rows
 from domain_tokens.data.splits import check_rows, split_rows
 from domain_tokens.runs.errors import InputError
@@ -119,6 +125,14 @@ def test_sharegpt_rows_are_conversations():
     ]  # fmt: skip
     with pytest.raises(UnusableRow, match="unknown role"):
         tulu_conversation({"conversations": [{"from": "bing", "value": "54"}]})
+
+
+def test_a_row_with_messages_and_an_answer_is_a_chat():
+    chat = [{"role": "user", "content": "6*9?"}, {"role": "assistant", "content": "54"}]
+    assert conversation_of_any({"problem": "6*9?", "answer": "54", "messages": chat}) == chat
+    assert conversation_of_any(GOOD | {"messages": None}) == gsm8k_conversation(GOOD)
+    with pytest.raises(UnusableRow, match="no messages"):
+        conversation_of_any({"messages": []})
 
 
 @pytest.mark.parametrize(
