@@ -16,13 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from domain_tokens.data.conversations import Row, UnusableRow
+from domain_tokens.data.split_files import EXPECTED, KINDS, OTHER_SPLITS, SUBSETS, file_kind, split_files
 from domain_tokens.runs.errors import InputError
 from domain_tokens.runs.names import HUB_ID
-
-_SUBSETS = {"openai/gsm8k": "main"}  # of the datasets that have several, the one that is meant
-_KINDS = {".jsonl": "json", ".json": "json", ".ndjson": "json", ".parquet": "parquet", ".arrow": "arrow", ".csv": "csv"}
-_COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
-_EXPECTED = "JSON lines, a JSON array, Parquet, Arrow or CSV"
 
 
 @dataclass
@@ -45,75 +41,57 @@ class Rows:
 def open_rows(dataset: str, subset: str | None, split: str) -> Rows:
     """Open one split: a folder's files of that split, one file as it stands, or a Hub dataset by its id.
 
-    subset: the dataset's configuration on the Hub; None: `main` for GSM8K, the only one for others.
+    subset: the dataset's configuration on the Hub, or the folder of that name in a folder that has one; None: `main`
+    for GSM8K, the only one for others.
     """
     path = Path(dataset).expanduser()
     if path.is_dir():
-        saved = next((place for place in (path / split, path) if (place / "state.json").is_file()), None)
-        return _open_files(_split_files(path, split)) if saved is None else _open_saved(saved)
+        if subset and (path / subset).is_dir():
+            path, subset = path / subset, None
+        for saved in (path / split, path):
+            if (saved / "state.json").is_file():
+                return _open_saved(saved, split)
+        return _open_files(split_files(path, subset, split))
     if path.is_file():
         return _open_files([path])
-    if not HUB_ID.fullmatch(dataset) or _kind(path):
+    if not HUB_ID.fullmatch(dataset) or file_kind(path):
         raise InputError(f"dataset {dataset} does not exist; expected a folder, a file or a Hub id like owner/name")
-    return _open_hub(dataset, subset or _SUBSETS.get(dataset), split)
-
-
-def _kind(path: Path) -> str | None:
-    """Return the name of the library's reader for a file; None for files that are not read."""
-    return _KINDS.get((path.with_suffix("") if path.suffix in _COMPRESSED else path).suffix)
-
-
-def _split_files(folder: Path, split: str) -> list[Path]:
-    """Return the file `{split}.…` of a folder, or else the files that the datasets library takes for the split."""
-    from datasets.data_files import DataFilesList, get_data_patterns
-
-    files = sorted(path for path in folder.glob(f"{split}.*") if _kind(path))[:1]
-    if not files:
-        folder = next((folder / name for name in _SUBSETS.values() if (folder / name).is_dir()), folder)
-    try:
-        patterns = [] if files else get_data_patterns(str(folder)).get(split, [])
-        files += [path for path in map(Path, DataFilesList.from_patterns(patterns, str(folder))) if _kind(path)]
-    except FileNotFoundError:  # no file has a name that the library knows
-        pass
-    if not files:
-        raise InputError(
-            f"dataset folder {folder} has no {split} file; expected {split}.jsonl or {split}.parquet in it, or another "
-            f"name that the datasets library knows, with {_EXPECTED}"
-        )
-    names = ", ".join(file.name for file in sorted(files)[:3]) + (" …" if len(files) > 3 else "")
-    if len({_kind(file) for file in files}) > 1:
-        raise InputError(f"dataset folder {folder} holds {names}, expected {split} files of one kind; name one of them")
-    shards = sorted(match.groups() for file in files if (match := re.search(r"-(\d{5})-of-(\d{5})\b", file.name)))
-    if shards and shards != [(f"{i:05}", f"{len(files):05}") for i in range(len(files))]:
-        raise InputError(
-            f"dataset folder {folder} holds {names}, expected all of one set of {split} shards and no others; fetch "
-            "the dataset again"
-        )
-    return sorted(files)
+    return _open_hub(dataset, subset or SUBSETS.get(dataset), split)
 
 
 def _open_files(paths: list[Path]) -> Rows:
-    kind = _kind(paths[0])
+    kind = file_kind(paths[0])
     if kind is None:
-        raise InputError(f"dataset file {paths[0]} is of no known kind; convert it to {_EXPECTED}")
-    if kind == "json" and all(path.suffix in (*_KINDS, ".gz") for path in paths):
+        raise InputError(f"dataset file {paths[0]} is of no known kind; convert it to {EXPECTED}")
+    if kind == "json" and all(path.suffix in (*KINDS, ".gz") for path in paths):
         return _open_json(paths)
     import datasets
+    from pyarrow.parquet import read_metadata
 
     def load(digest: str):
         # The library recognises a file by its name and time, which a changed file may share.
         cache = str(Path(datasets.config.HF_DATASETS_CACHE) / "domain_tokens" / digest)
-        files = {"rows": [glob.escape(str(path)) for path in paths]}
-        return datasets.load_dataset(kind, data_files=files, split="rows", cache_dir=cache)
+        full, more = paths, {}
+        if kind == "parquet":  # the library takes the first file's types, and an empty row group for a batch's size
+            full, more = [path for path in paths if read_metadata(path).num_rows] or paths, {"batch_size": 10_000}
+        files = {"rows": [glob.escape(str(path)) for path in full]}
+        return datasets.load_dataset(kind, data_files=files, split="rows", cache_dir=cache, **more)
 
     return _open_table(paths, kind, load)
 
 
-def _open_saved(folder: Path) -> Rows:
+def _open_saved(folder: Path, split: str) -> Rows:
     import datasets
 
-    files = sorted(folder.glob("*.arrow"))
-    return _open_table(files or [folder / "state.json"], "save_to_disk", lambda digest: datasets.load_from_disk(folder))
+    def load(digest: str):
+        table = datasets.load_from_disk(folder)
+        if folder.name != split and OTHER_SPLITS[split].search(str(table.split)):
+            raise InputError(
+                f"dataset folder {folder} holds the split {table.split}, expected {split}; name {split} rows"
+            )
+        return table
+
+    return _open_table(sorted(folder.glob("*.arrow")) or [folder / "state.json"], "save_to_disk", load)
 
 
 def _open_table(paths: list[Path], kind: str, load: Callable[[str], Any]) -> Rows:
@@ -141,17 +119,27 @@ def _open_table(paths: list[Path], kind: str, load: Callable[[str], Any]) -> Row
         why = " ".join(str(error.__cause__ or error).split())[:300]
         what = {"csv": "CSV", "json": "JSON", "save_to_disk": "output of save_to_disk"}.get(kind, kind.title())
         raise InputError(f"dataset file {paths[0]} is not readable {what} ({why}); fetch it again") from None
-    return Rows(str(paths[0]), range(1, len(table) + 1), table.__getitem__, lambda: digest)
+    return _table_rows(str(paths[0]), table, digest)
+
+
+def _table_rows(origin: str, table, digest: str) -> Rows:
+    """Return the rows of the datasets library's table as Python objects, whatever format was set on it."""
+    from datasets.features.features import require_decoding
+
+    # Pictures and sounds, which no stage reads, and which need libraries of their own. Json holds ordinary values.
+    media = [name for name, kind in table.features.items() if require_decoding(kind) and "Json(" not in repr(kind)]
+    table = table.with_format(None).remove_columns(media)
+    return Rows(origin, range(1, len(table) + 1), table.__getitem__, lambda: digest)
 
 
 def _open_json(paths: list[Path]) -> Rows:
-    """Open files with one JSON object a line, or one with a JSON array. Lines are counted through all files.
+    """Open files with one JSON object a line, or a JSON array each. Lines are counted through all files.
 
     Only the positions of the lines are kept in memory. Blank lines are no rows.
     """
-    text = _content(paths[0])
+    text = _lines(paths[0])
     if len(paths) > 1:
-        text = b"".join(bytes(part) + b"\n" * (part[-1:] != b"\n") for part in map(_content, paths))
+        text = b"".join(bytes(part) + b"\n" * (part[-1:] not in b"\n") for part in map(_lines, paths))
     origin = str(paths[0]) + (f" and {len(paths) - 1} more" if len(paths) > 1 else "")
     starts, ends, numbers = array("q"), array("q"), array("q")
     start = number = 0
@@ -164,13 +152,10 @@ def _open_json(paths: list[Path]) -> Rows:
             ends.append(end)
             numbers.append(number)
         start = end
-    items = (
-        _json_array(text) if starts and text[starts[0] : ends[0]].removeprefix(codecs.BOM_UTF8)[:1] == b"[" else None
-    )
 
     def read(i: int) -> Row:
         try:
-            row = json.loads(text[starts[i] : ends[i]].decode("utf-8-sig")) if items is None else items[i]
+            row = json.loads(text[starts[i] : ends[i]].decode("utf-8-sig"))
         except UnicodeDecodeError:
             raise UnusableRow("not UTF-8") from None
         except (ValueError, RecursionError):  # ValueError also for an integer of thousands of digits
@@ -179,16 +164,19 @@ def _open_json(paths: list[Path]) -> Rows:
             raise UnusableRow("not a JSON object")
         return row
 
-    numbers = numbers if items is None else range(1, len(items) + 1)
     return Rows(origin, numbers, read, lambda: hashlib.sha256(text).hexdigest())
 
 
-def _json_array(text: bytes | mmap.mmap) -> list | None:
-    """Return the rows of a file that is one JSON array, None for any other file."""
+def _lines(path: Path) -> bytes | mmap.mmap:
+    """Return the content of a file, and of one that is a JSON array its items, one a line."""
+    text = _content(path)
+    if not re.match(rb"(?:\xef\xbb\xbf)?\s*\[", text):
+        return text
     try:
-        return json.loads(bytes(text).decode("utf-8-sig"))
-    except (ValueError, RecursionError):
-        return None
+        items = json.loads(bytes(text).decode("utf-8-sig"))
+    except (ValueError, RecursionError):  # lines that begin like an array
+        return text
+    return b"\n".join(json.dumps(item).encode() for item in items)
 
 
 def _content(path: Path) -> bytes | mmap.mmap:
@@ -223,4 +211,4 @@ def _open_hub(dataset: str, subset: str | None, split: str) -> Rows:
                 raise
             raise InputError(f"dataset {dataset} has no {split} split of subset {subset}: {error}") from None
     # The fingerprint is the library's own, of the dataset's revision and files: the same every time they are opened.
-    return Rows(f"{dataset} ({split})", range(1, len(table) + 1), table.__getitem__, lambda: table._fingerprint)
+    return _table_rows(f"{dataset} ({split})", table, table._fingerprint)

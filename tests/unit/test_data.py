@@ -43,7 +43,10 @@ def rows_in(folder, form):
         return rows
     text = "\ufeff" + "\r\n\r\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
     files = {
-        "lines": {"train.jsonl": lines(rows), "train-old.jsonl": b"{}", "train.txt": b"notes", "main/train.jsonl": b""},
+        "lines": {
+            "train.jsonl": lines(rows), "train-old.jsonl": b"{}", "train.backup.jsonl": b"{}", "train.txt": b"notes",
+            "main/train.jsonl": b"",
+        },
         "Windows lines": {"train.jsonl": text.encode()},  # byte-order mark, blank lines
         "gzip": {"train.jsonl.gz": gzip.compress(lines(rows))},
         ".json.gz": {"train.json.gz": gzip.compress(lines(rows))},
@@ -52,9 +55,30 @@ def rows_in(folder, form):
         "shards of lines": {
             "train-00000-of-00002.jsonl": lines(rows[:2])[:-1], "train-00001-of-00002.jsonl": lines(rows[2:]),
         },
+        "numbered lines": {"train.0.jsonl": lines(rows[:2]), "train.1.jsonl": lines(rows[2:])},
+        "C4's shards": {
+            "train.00000-of-00002.json.gz": gzip.compress(lines(rows[:1])),
+            "train.00001-of-00002.json.gz": gzip.compress(lines(rows[1:])),
+        },
+        "shards of arrays": {
+            "train-00000-of-00003.json": json.dumps(rows[:1]).encode(), "train-00001-of-00003.json": b"\n[]",
+            "train-00002-of-00003.json": b"\xef\xbb\xbf" + json.dumps(rows[1:], indent=1).encode(),
+        },
+        "a folder of arrays": {
+            "train/a.json": json.dumps(rows[:2]).encode(), "train/b.json": json.dumps(rows[2:]).encode(),
+        },
         "a folder of lines": {"train/a.jsonl": lines(rows[:1]), "train/b.jsonl": lines(rows[1:]), "test/a.jsonl": b""},
-        "names of no split": {"b.jsonl": lines(rows[1:]), "a.jsonl": lines(rows[:1])},
+        "a name of no split": {"mine.jsonl": lines(rows)},
+        "numbered names of no split": {"part-1.jsonl": lines(rows[1:]), "part-0.jsonl": lines(rows[:1])},
+        "a name that the library does not know": {"TrainSet.jsonl": lines(rows)},
         "Parquet": {"train.parquet": [0, 1, 2]},
+        "Spark's folder": {
+            "train.parquet/part-00000-c0.snappy.parquet": [0], "train.parquet/part-00001-c0.snappy.parquet": [1, 2],
+        },
+        "empty shards": {
+            "train-00000-of-00003.parquet": [], "train-00001-of-00003.parquet": [0, 1, 2],
+            "train-00002-of-00003.parquet": [],
+        },
         "GSM8K's shards": {
             "main/train-00000-of-00002.parquet": [0], "main/train-00001-of-00002.parquet": [1, 2],
             "socratic/train-00000-of-00001.parquet": [0],
@@ -70,25 +94,116 @@ def rows_in(folder, form):
         if isinstance(content, bytes):
             (folder / name).write_bytes(content)
         else:
-            table.select(content).to_parquet(folder / name)
+            table.to_pandas().iloc[content].to_parquet(folder / name, index=False)
     return rows
 
 
 @pytest.mark.parametrize(
     "form",
     [
-        "lines", "Windows lines", "gzip", ".json.gz", "bzip2", "an array", "shards of lines", "a folder of lines",
-        "names of no split", "Parquet", "GSM8K's shards", "shards with a fingerprint", "converted by the Hub",
-        "save_to_disk", "save_to_disk of several splits",
+        "lines", "Windows lines", "gzip", ".json.gz", "bzip2", "an array", "shards of lines", "numbered lines",
+        "C4's shards", "shards of arrays", "a folder of arrays", "a folder of lines", "a name of no split",
+        "numbered names of no split", "a name that the library does not know", "Parquet", "Spark's folder",
+        "empty shards", "GSM8K's shards", "shards with a fingerprint", "converted by the Hub", "save_to_disk",
+        "save_to_disk of several splits",
     ],
 )  # fmt: skip
-def test_whatever_form_a_dataset_has_its_rows_are_the_same(tmp_path, form):
+def test_whatever_form_a_dataset_has_its_rows_are_the_same(tmp_path, monkeypatch, form):
     expected = rows_in(tmp_path / "data", form)
-    rows = open_rows(str(tmp_path / "data"), None, "train")
+    monkeypatch.chdir(tmp_path)
+    rows = open_rows("data", None, "train")
     assert [rows.read(i) for i in range(len(rows))] == expected
     assert list(rows.numbers) == ([1, 3, 5] if form == "Windows lines" else [1, 2, 3])
     digest = rows.digest()
     assert open_rows(str(tmp_path / "data"), None, "train").digest() == digest
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ("Train.jsonl", "Test.jsonl"), ("TRAIN.jsonl", "TEST.jsonl"), ("trainset.jsonl", "testset.jsonl"),
+        ("traindata.jsonl", "testdata.jsonl"), ("gsm8kTrain.jsonl", "gsm8kTest.jsonl"), ("trn.jsonl", "tst.jsonl"),
+        ("Train/a.jsonl", "Test/a.jsonl"), ("train/train.jsonl", "train/test.jsonl"), ("mine.jsonl", "exam.jsonl"),
+        ("Training.ndjson", "Valset.ndjson"),
+    ],
+)  # fmt: skip
+def test_no_test_question_is_trained_on_for_its_file_s_name(tmp_path, train, test):
+    for name in (train, test):
+        (tmp_path / "both" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "both" / name).write_bytes(lines([GOOD]))
+    with pytest.raises(InputError, match="both holds .*, expected .*; name one file, or move"):
+        open_rows(str(tmp_path / "both"), None, "train")
+    assert rows_of(tmp_path / "both" / train) == [GOOD], "the way out"
+
+
+@pytest.mark.parametrize(
+    "name", ["Test.jsonl", "gsm8kTest.jsonl", "TST-0.jsonl", "HeldOut.jsonl", "my-train/test.jsonl"]
+)
+def test_a_lone_file_of_another_split_is_no_training_data(tmp_path, name):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_bytes(lines([GOOD]))
+    with pytest.raises(InputError, match=f"holds {name}, expected"):
+        open_rows(str(tmp_path), None, "train")
+
+
+def test_a_subset_is_the_folder_of_its_name(tmp_path):
+    for name in (
+        "main/train.jsonl",
+        "socratic/train.jsonl",
+        "plain/train.jsonl",
+        "hub/data/train-00000-of-00001.jsonl",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(lines([{"question": name}]))
+
+    def read(folder, subset):
+        rows = open_rows(str(tmp_path / folder), subset, "train")
+        return [rows.read(i)["question"] for i in range(len(rows))]
+
+    assert read(".", "socratic") == ["socratic/train.jsonl"]
+    assert read(".", "main") == read(".", None) == ["main/train.jsonl"]
+    assert read("plain", "main") == ["plain/train.jsonl"]
+    assert read("hub", "main") == ["hub/data/train-00000-of-00001.jsonl"]
+    with pytest.raises(InputError, match="has no subset fr, only hub, main, plain, socratic; name the folder of one"):
+        read(".", "fr")
+
+
+def test_a_saved_split_answers_for_no_other(tmp_path):
+    import datasets
+
+    for split in ("train", "train[:50%]", "train_sft", "test"):
+        table = datasets.Dataset.from_list([{"split": split}], split=datasets.NamedSplit(split))
+        table.save_to_disk(tmp_path / split)
+    for split in ("train", "train[:50%]"):
+        saved = (tmp_path / split).rename(tmp_path / f"saved {split}")
+        assert rows_of(saved) == [{"split": split}]
+        with pytest.raises(InputError, match="holds the split train.*, expected test"):
+            open_rows(str(saved), None, "test")
+    assert rows_of(tmp_path / "train_sft") == [{"split": "train_sft"}]
+    with pytest.raises(InputError, match="holds the split test, expected train"):
+        open_rows(str(tmp_path / "test"), None, "train")
+
+
+@pytest.mark.parametrize("form", ["numpy", "pandas"])
+def test_a_table_saved_in_another_format_is_read_as_plain_values(tmp_path, form):
+    import datasets
+
+    row = {"messages": [{"role": "user", "content": "6*9?"}, {"role": "assistant", "content": "54"}]}
+    datasets.Dataset.from_list([row]).with_format(form).save_to_disk(tmp_path / "saved")
+    assert rows_of(tmp_path / "saved") == [row]
+
+
+def test_pictures_and_sounds_are_not_looked_at(tmp_path):
+    import datasets
+    import pyarrow
+    from pyarrow.parquet import write_table
+
+    kinds = {"picture": datasets.Image(), "pictures": datasets.List(datasets.Image()), "sound": datasets.Audio()}
+    schema = datasets.Features({"question": datasets.Value("string")} | kinds).arrow_schema
+    broken = {"bytes": b"neither", "path": None}
+    row = {"question": "What?", "picture": broken, "pictures": [broken], "sound": broken}
+    write_table(pyarrow.Table.from_pylist([row], schema=schema), tmp_path / "train.parquet")
+    assert rows_of(tmp_path) == [{"question": "What?"}]
 
 
 def test_one_file_is_read_as_it_stands_whatever_its_name(tmp_path):
@@ -220,6 +335,12 @@ def test_an_unreadable_file_is_refused(tmp_path, name, content, message):
             {"train-00000-of-00001.jsonl": b"{}", "train-00000-of-00001-0a.jsonl": b"{}"},
             "holds train-00000-of-00001-0a.jsonl, train-00000-of-00001.jsonl, expected all of one set",
         ),
+        ({"train.00001-of-00002.json.gz": b""}, "expected all of one set of train shards"),
+        (
+            {"train.json": b"[]", "train.jsonl": b"{}"},
+            "holds train.json, train.jsonl, expected one train file; name one",
+        ),
+        ({"data/train-old-00000-of-00001.jsonl": b"{}"}, "has no train file"),
         ({"train-a.jsonl": b"{}", "train-b.parquet": b""}, "expected train files of one kind; name one of them"),
         ({"train-a.txt": b"x"}, "has no train file; .* with JSON lines, a JSON array, Parquet, Arrow or CSV"),
         ({"test.jsonl": b"{}"}, "has no train file"),
