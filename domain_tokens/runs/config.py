@@ -58,13 +58,10 @@ def load_config(
     """Read a YAML file, apply `key=value` overrides and flags (dotted key to value, None = not given), check all."""
     values = read_yaml(Path(path))
     known = _known_keys(kind)
-    given = [_override(text, known) for text in overrides]
-    given += [(key, value) for key, value in (flags or {}).items() if value is not None]
-    overridden = dict(given)
-    if len(overridden) < len(given):
-        keys = [key for key, _ in given]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise InputError(f"{twice} is given twice, by flags or overrides; give it once")
+    overridden = dict(_override(text, known) for text in overrides)
+    for key, value in (flags or {}).items():
+        if value is not None and overridden.setdefault(key, value) != value:
+            raise InputError(f"{key} is {value} by its flag, {overridden[key]} by an override; give it once")
     for key, value in overridden.items():
         _put(values, key.split("."), value)
     try:

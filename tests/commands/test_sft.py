@@ -494,6 +494,7 @@ def test_a_run_that_was_moved_ends_with_its_own_best_weights(toy_base, toy_data,
 
     def run(output, *more):
         arguments = command("sft_tulu", toy_base["baseline"], toy_data, output, "baseline", *best, "max_steps=4")
+        arguments += ["save_total_limit=null"]
         sft_tulu.main([*arguments, "learning_rate=1e-1", *more])  # the first steps are the best ones
         return (output / "model.safetensors").read_bytes()
 

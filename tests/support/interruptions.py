@@ -23,6 +23,7 @@ TRAINING = [
     "max_steps=40", "save_steps=4", "eval_steps=8", "logging_steps=3", "learning_rate=1e-3", "use_cpu=true",
 ]  # fmt: skip
 EVALUATION = ["--resume", "max_new_tokens=12", "batch_size=16"]
+_IDENTITY = ("condition", "start_weights", "start_architecture", "inject_mul_tokens", "config")
 SAME = ("train_loss", "eval_loss", "loss_curves", "steps", "tokens_trained", "weights")
 
 
@@ -93,7 +94,7 @@ def kill_and_continue(command: Command, output: Path, outcome, kills: int, rng: 
 def mark_as_interrupted(output: Path, results_name: str) -> dict:
     """Make a finished stage look as if it had been killed before it saved its model. Returns its results."""
     results = json.loads((output / results_name).read_text())
-    settings = {key: results[key] for key in ("condition", "start_weights", "inject_mul_tokens", "config")}
+    settings = {key: results[key] for key in _IDENTITY}
     settings["rows"] = {"digests": results["rows"]["digests"]}
     (output / "unfinished_run.json").write_text(json.dumps(settings))
     for name in (results_name, "model.safetensors", "config.json", "domain_tokens.json"):
