@@ -509,7 +509,8 @@ def test_a_run_that_was_moved_ends_with_its_own_best_weights(toy_base, toy_data,
     assert run(tmp_path / "moved", "--resume") == weights
 
     mark_as_interrupted(tmp_path / "moved", "tulu_sft_results.json")
-    shutil.rmtree(tmp_path / "moved" / name)
+    for number in (1, 2, 3):
+        shutil.rmtree(tmp_path / f"moved/checkpoint-{number}")
     with pytest.raises(InputError, match=f"checkpoint-4 names {name} as the best, which is gone"):
         run(tmp_path / "moved", "--resume")
 
