@@ -77,6 +77,10 @@ def test_bits_of_validation_rows_are_drawn_where_all_runs_measured_them(report, 
     assert "placebo, at the end: numbers 0.6250 bits per byte, words 0.6250 bits per byte" in labels[1][1]
 
 
+def test_what_bits_are_is_said_once(report_of_four):
+    assert report_of_four.read_text(encoding="utf-8").count("Bits are those of the shared text") == 1
+
+
 def test_each_condition_has_its_losses_in_a_panel_of_its_own(report, report_of_four):
     for page, conditions in ((report, 2), (report_of_four, 4)):
         text = page.read_text(encoding="utf-8")

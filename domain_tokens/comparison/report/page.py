@@ -105,16 +105,17 @@ def _plots(experiment: Experiment) -> list[dict[str, str]]:
     """Return of each plot its title, its drawing, a note, and the same in words for readers who do not see it."""
     plots = []
     rows, conditions = measures(experiment.contrasts), experiment.conditions
-    for title, figure, in_bits, note in (
-        ("Right answers", accuracy_figure, False, ""),
-        ("Bits of the shared text", bits_figure, True, formats.BITS_NOTE),
+    bits_notes = [] if any(map(formats.is_bits, rows)) else [formats.BITS_NOTE]  # else it stands below the table
+    for title, figure, in_bits in (
+        ("Right answers", accuracy_figure, False),
+        ("Bits of the shared text", bits_figure, True),
     ):
         if shown := [row for row in rows if formats.is_bits(row) == in_bits]:
             words = [
                 f"{row['name']}: {', '.join(f'{each} {formats.reached(row, each)}' for each in conditions)}"
                 for row in shown
             ]
-            plots.append(_plot(title, figure(rows, conditions), words, note))
+            plots.append(_plot(title, figure(rows, conditions), words))
     for stage, name in STAGE_NAMES.items():
         curves = experiment.loss_curves(stage)
         if curves:
@@ -124,7 +125,8 @@ def _plots(experiment: Experiment) -> list[dict[str, str]]:
         if measured and all(measured):
             words = _last_values(curves, formats.VALIDATION_BITS, f" {formats.BITS}")
             title = f"Bits of the validation rows’ shared text, {name}"
-            plots.append(_plot(title, validation_bits_figure(curves), words, formats.BITS_NOTE))
+            plots.append(_plot(title, validation_bits_figure(curves), words, "".join(bits_notes)))
+            bits_notes.clear()
     for evaluation, groups in experiment.replies.items():
         tokens = {
             label: [row["tokens"] for each in group for row in each.predictions] for label, group in groups.items()
