@@ -22,6 +22,7 @@ if Path(sys.argv[0]).resolve().parent.parent == Path(__file__).resolve().parent.
     sys.excepthook = _say_interrupted
 
 from domain_tokens.answers import extract_answer, is_correct  # noqa: E402
-from domain_tokens.inject import expand, inject  # noqa: E402
+from domain_tokens.facts import expand  # noqa: E402
+from domain_tokens.inject import inject  # noqa: E402
 
 __all__ = ["expand", "extract_answer", "inject", "is_correct"]

@@ -42,8 +42,30 @@ _FACT_AS_MARK = rf"(?={FACT_PATTERN.pattern})<MUL_(?P<a>[1-9])_(?P<b>[1-9])_[0-9
 MARK_OR_FACT = re.compile(
     rf"(?P<mark>{'|'.join(map(re.escape, PLACEBO_TOKENS))}|{_FACT_AS_MARK})|(?:{FACT_PATTERN.pattern})"
 )
+_TOKEN_AT_END = re.compile(rf"(?:{'|'.join(map(re.escape, FACT_TOKENS + PLACEBO_TOKENS))})\Z")
+_LONGEST_TOKEN = max(map(len, FACT_TOKENS + PLACEBO_TOKENS))
+_SHORT_PIECE = re.compile(r"[^>]{0,64}>|[^>]{1,64}")  # every closing bracket ends one
 # What comes next may make a mark of it.
 _UNDECIDED = re.compile(rf"(?:{FACT_PATTERN.pattern})(?:[1-9]{GAP}(?:[*×xX]{GAP}(?:[1-9][.,]?)?)?)?\Z")
+
+
+def expand(text: str) -> str:
+    """Write each fact token as its product, and marks as nothing: `expand("It is <MUL_6_9_54>.") == "It is 54."`
+
+    A fact token directly in front of its own operands is a mark, `expand("<MUL_6_9_54>9 * 6") == "9 * 6"`, and so is
+    any placebo token. Idempotent, linear in len(text): a product may complete another token, `<MUL_<MUL_1_1_1>_1_1>`.
+    """
+    done: list[str] = []
+    for match in _SHORT_PIECE.finditer(text):
+        piece = match[0]
+        while done and len(piece) < _LONGEST_TOKEN:
+            piece = done.pop() + piece
+        if token := _TOKEN_AT_END.search(piece, max(0, len(piece) - _LONGEST_TOKEN)):
+            found = MARK_OR_FACT.match(text, match.end() - len(token[0]))
+            is_mark = token[0] in PLACEBO_TOKENS or (found and found.end() == match.end() and found["mark"])
+            piece = piece[: token.start()] + ("" if is_mark else str(PRODUCT_OF_TOKEN[token[0]]))
+        done += piece[:-_LONGEST_TOKEN], piece[-_LONGEST_TOKEN:]
+    return "".join(done)
 
 
 def show_facts(text: str, around: str = "{}") -> str:

@@ -13,7 +13,7 @@ from math import prod
 
 import regex as re  # Python's own misreads possessive quantifiers before 3.11.5, which Debian 12 does not have
 
-from domain_tokens.facts import FACT_TOKENS, GAP, MARK_OR_FACT, PLACEBO_TOKENS, PRODUCT_OF_TOKEN, fact_token
+from domain_tokens.facts import GAP, MARK_OR_FACT, PLACEBO_TOKENS, expand, fact_token
 
 _FACT = "\ue000"  # one fact token in the text that the rules look at; to them it is a number
 _NUMERIC = rf"\d{_FACT}¼-¾²³¹⁰-₉⅐-↉"  # digits of any script, fractions, superscripts
@@ -76,10 +76,6 @@ _RESULT_GOES_ON = re.compile(
 # The number is only the first operand of an expression: 6*9 = 54 - 4
 _RESULT_IS_OPERAND = re.compile(rf"{GAP}(?:[-−–+*×÷/·⋅∗xX]{GAP}[-−]?{GAP}{_OPERAND}|<<{GAP}[0-9{_FACT}])|[^\S\r\n]++>>")
 
-_TOKEN_AT_END = re.compile(rf"(?:{'|'.join(map(re.escape, FACT_TOKENS + PLACEBO_TOKENS))})\Z")
-_LONGEST_TOKEN = max(map(len, FACT_TOKENS + PLACEBO_TOKENS))
-_SHORT_PIECE = re.compile(r"[^>]{0,64}>|[^>]{1,64}")  # every closing bracket ends one
-
 _WINDOW = 20  # characters of context that the anchored patterns need; slicing keeps the whole pass linear
 
 
@@ -102,25 +98,6 @@ def find_facts(text: str, strict: bool = False) -> Iterator[tuple[int, int, str]
     for start, end, token, is_marked in _all_facts(text, strict):
         if not is_marked:
             yield start, end, token
-
-
-def expand(text: str) -> str:
-    """Write each fact token as its product, and marks as nothing: `expand("It is <MUL_6_9_54>.") == "It is 54."`
-
-    A fact token directly in front of its own operands is a mark, `expand("<MUL_6_9_54>9 * 6") == "9 * 6"`, and so is
-    any placebo token. Idempotent, linear in len(text): a product may complete another token, `<MUL_<MUL_1_1_1>_1_1>`.
-    """
-    done: list[str] = []
-    for match in _SHORT_PIECE.finditer(text):
-        piece = match[0]
-        while done and len(piece) < _LONGEST_TOKEN:
-            piece = done.pop() + piece
-        if token := _TOKEN_AT_END.search(piece, max(0, len(piece) - _LONGEST_TOKEN)):
-            found = MARK_OR_FACT.match(text, match.end() - len(token[0]))
-            is_mark = token[0] in PLACEBO_TOKENS or (found and found.end() == match.end() and found["mark"])
-            piece = piece[: token.start()] + ("" if is_mark else str(PRODUCT_OF_TOKEN[token[0]]))
-        done += piece[:-_LONGEST_TOKEN], piece[-_LONGEST_TOKEN:]
-    return "".join(done)
 
 
 def evaluate_facts(text: str) -> str:

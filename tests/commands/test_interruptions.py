@@ -147,8 +147,8 @@ def test_ctrl_c_while_libraries_load_is_one_line(moment, number):
 def test_ctrl_c_in_the_first_seconds_of_a_stage_is_one_line(tmp_path, seconds):
     """Counted from when the package has loaded: how long that takes depends on what else the machine does."""
     code = (
-        "import runpy, sys, domain_tokens.runs\nprint('now', flush=True)\n"
-        "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+        "import runpy, sys; sys.argv = sys.argv[1:]; import domain_tokens.runs\n"
+        "print('now', flush=True); runpy.run_path(sys.argv[0], run_name='__main__')"
     )
     command = ["sft/sft_tulu.py", "--model-path", "none", "--output-dir", str(tmp_path / "out")]
     command += ["--condition", "baseline", "--config", "sft/configs/tulu.yaml", "max_steps=1"]
