@@ -358,6 +358,7 @@ def test_the_order_of_folders_decides_nothing(tmp_path):
     assert after["groups"]["second"]["dirs"] == before["groups"]["second"]["dirs"]
 
 
+@pytest.mark.slow
 def test_many_contrasts_can_still_show_a_large_difference(tmp_path):
     groups = {f"g{i}": ("baseline", [0.9 if i % 2 else 0.1]) for i in range(24)}  # 276 contrasts
     compare_runs.main(labelled(tmp_path, "--all-pairs", **groups))

@@ -487,8 +487,7 @@ class TestTerminal:
         session.wait()
         assert session.exitstatus == 0
 
-    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-    @pytest.mark.parametrize("during_a_reply", [True, False])
+    @pytest.mark.parametrize(("number", "during_a_reply"), [(signal.SIGTERM, True), (signal.SIGHUP, False)])
     def test_a_signal_other_than_ctrl_c_ends_it(self, start, number, during_a_reply):
         session = start("--max-new-tokens", "900")
         if during_a_reply:
