@@ -206,6 +206,22 @@ def test_folders_that_hold_no_experiment_are_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_page_of_many_seeds_shows_the_replies_of_the_first_ones(tmp_path, monkeypatch):
+    for seed in (1, 2, 3):
+        write_experiment(tmp_path / f"seed_{seed}", seed, RIGHT, with_probes=False)
+    make_report.main([str(tmp_path)])
+    whole = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "Replies of the first" not in whole
+    data = re.search(r'id="data">(.*?)</script>', whole, re.DOTALL)[1]
+    assert len(json.loads(data)["evaluations"][0]["seeds"]) == 3
+    monkeypatch.setattr("domain_tokens.comparison.report.questions.LONGEST_PAGE", len(data) * 3 // 4)
+    make_report.main([str(tmp_path)])
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    data = json.loads(re.search(r'id="data">(.*?)</script>', page, re.DOTALL)[1])
+    assert [each["seed"] for each in data["evaluations"][0]["seeds"]] == [1, 2]
+    assert "Replies of the first 2 of 3 seeds; those of the others are in their predictions files." in page
+
+
 def test_models_that_were_mixed_up_or_trained_again_are_refused(tmp_path):
     write_experiment(tmp_path, 1, RIGHT)
     path = tmp_path / "sft_gsm8k_baseline/sft_results.json"

@@ -17,16 +17,26 @@ from domain_tokens.runs.errors import InputError
 from domain_tokens.runs.names import GSM8K_EVAL
 
 LONGEST_TEXT = 500_000  # characters of JSON that the page carries as they are
+LONGEST_PAGE = 1_300_000  # characters of replies on a page that stays below 2 MB with its plots
 
 
-def questions_data(experiment: Experiment) -> tuple[str, str]:
-    """Return the content of a <script> element, in which nothing can end the element, and its type.
+def questions_data(experiment: Experiment) -> tuple[str, str, int]:
+    """Return the content of a <script> element, in which nothing can end the element, its type, and of how many seeds.
 
     That is JSON, or from a few hundred thousand characters on gzipped JSON in base64: replies of many seeds are much
-    alike.
+    alike. Where they would make the page too large, it holds those of the first seeds.
     """
+    seeds = len(next(iter(next(iter(experiment.replies.values())).values())))
+    content, kind = _content(experiment, seeds)
+    while len(content) > LONGEST_PAGE and seeds > 1:
+        seeds = max(1, min(seeds - 1, seeds * LONGEST_PAGE // len(content)))
+        content, kind = _content(experiment, seeds)
+    return content, kind, seeds
+
+
+def _content(experiment: Experiment, seeds: int) -> tuple[str, str]:
     value = {
-        "evaluations": [_evaluation(name, groups) for name, groups in experiment.replies.items()],
+        "evaluations": [_evaluation(name, groups, seeds) for name, groups in experiment.replies.items()],
         "conditions": experiment.conditions,
         "facts": {token: show_facts(token) for token in FACT_TOKENS},
         "pattern": FACT_PATTERN.pattern,
@@ -37,8 +47,8 @@ def questions_data(experiment: Experiment) -> tuple[str, str]:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"), "application/json"
 
 
-def _evaluation(name: str, groups: Runs) -> dict[str, Any]:
-    """Return the questions and, for each seed, what the groups replied."""
+def _evaluation(name: str, groups: Runs, seeds: int) -> dict[str, Any]:
+    """Return the questions and, for each of the first seeds, what the groups replied."""
     first = next(iter(groups.values()))[0]
     solutions = _solutions(first) if name == GSM8K_EVAL else {}
     return {
@@ -56,7 +66,7 @@ def _evaluation(name: str, groups: Runs) -> dict[str, Any]:
                     for rows in zip(*(evaluation.predictions for evaluation in evaluations), strict=True)
                 ],
             }
-            for evaluations in zip(*groups.values(), strict=True)
+            for evaluations in [*zip(*groups.values(), strict=True)][:seeds]
         ],
     }
 
