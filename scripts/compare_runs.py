@@ -80,7 +80,8 @@ def main(argv: list[str] | None = None) -> None:
     places = {name: plots.plot_file(output, name, args.overwrite) for name in names}
     described, usage, data = describe_groups(runs), token_usage(runs), data_label(runs)
     contrasts = compare_groups(runs, pairs, args.seed)
-    first_group = next(iter(next(iter(runs.values())).values()))
+    of_first = next(iter(runs.values()))
+    first_group = next(iter(of_first.values()))
 
     drawn = {
         "accuracy": lambda: plots.accuracy_figure(measures(contrasts), list(folders), data),
@@ -88,7 +89,6 @@ def main(argv: list[str] | None = None) -> None:
         "bits": lambda: plots.bits_figure(measures(contrasts), list(folders), data),
     }
     drawings = {place: drawn[name]() for name, place in places.items()}
-    of_first = next(iter(runs.values()))
     shown = {label: [shown_path(each.folder) for each in group] for label, group in of_first.items()}
     compared = (
         {
@@ -117,7 +117,7 @@ def main(argv: list[str] | None = None) -> None:
         say(f"{_group_table(described)}\n\n{_contrast_table(contrasts, data)}")
     else:
         say(_comparison_table(contrasts[0]["rows"], *folders, data))
-        if of_one_model(next(iter(runs.values()))):
+        if of_one_model(of_first):
             say(f"\n{' and '.join(folders)} are of one and the same model, by its weights.")
         for label in (label for label, group in described.items() if group.is_ablation()):
             say(f"\nAn ablation: training texts of {label} were left as they are (--no-inject-mul-tokens).")

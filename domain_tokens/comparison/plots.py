@@ -116,7 +116,7 @@ def _dot(runs: Sequence[Any]) -> str:
 
 @rc_context(_STYLE)
 def loss_figure(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
-    """Draw training loss (lines) and validation loss (dashed, with dots), each group in a panel with its own scale.
+    """Draw training loss (lines) and validation loss (dashed), each group in a panel with its own scale.
 
     In one panel, losses per token would be read against each other, though the groups' tokens differ.
 

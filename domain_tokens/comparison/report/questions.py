@@ -17,7 +17,7 @@ from domain_tokens.runs.errors import InputError
 from domain_tokens.runs.names import GSM8K_EVAL
 
 LONGEST_TEXT = 500_000  # characters of JSON that the page carries as they are
-LONGEST_PAGE = 800_000  # characters of replies, so that a page of forty seeds stays below 2 MB
+LONGEST_PAGE = 800_000  # characters of replies, so that a page of thirty-six seeds stays below 2 MB
 
 
 def questions_data(experiment: Experiment) -> tuple[str, str, int]:
