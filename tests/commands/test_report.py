@@ -222,6 +222,16 @@ def test_a_page_of_many_seeds_shows_the_replies_of_the_first_ones(tmp_path, monk
     assert "Replies of the first 2 of 3 seeds; those of the others are in their predictions files." in page
 
 
+def test_a_report_of_steps_alone_has_no_questions(tmp_path):
+    write_experiment(tmp_path, 1, RIGHT, with_steps=True)
+    for path in tmp_path.glob("eval_*/*"):
+        if not path.name.startswith("steps"):
+            path.unlink()
+    make_report.main([str(tmp_path)])
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert json.loads(re.search(r'id="data">(.*?)</script>', page, re.DOTALL)[1])["evaluations"] == []
+
+
 def test_models_that_were_mixed_up_or_trained_again_are_refused(tmp_path):
     write_experiment(tmp_path, 1, RIGHT)
     path = tmp_path / "sft_gsm8k_baseline/sft_results.json"

@@ -34,7 +34,7 @@ _HERE = Path(__file__).parent
 def render_report(experiment: Experiment) -> str:
     """Return the whole page. Styles, script, plots and data are in it, so that it loads nothing."""
     seeds = len(next(iter(next(iter(experiment.runs.values())).values())))
-    questions, questions_type, seeds_shown = questions_data(experiment)
+    questions, questions_type, seeds_shown = questions_data(experiment, seeds)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,

@@ -20,13 +20,12 @@ LONGEST_TEXT = 500_000  # characters of JSON that the page carries as they are
 LONGEST_PAGE = 800_000  # characters of replies, so that a page of thirty-six seeds stays below 2 MB
 
 
-def questions_data(experiment: Experiment) -> tuple[str, str, int]:
+def questions_data(experiment: Experiment, seeds: int) -> tuple[str, str, int]:
     """Return the content of a <script> element, in which nothing can end the element, its type, and of how many seeds.
 
     That is JSON, or from a few hundred thousand characters on gzipped JSON in base64: replies of many seeds are much
-    alike. Where they would make the page too large, it holds those of the first seeds.
+    alike. Where they would make the page too large, it holds those of the first seeds. seeds: how many there are.
     """
-    seeds = len(next(iter(next(iter(experiment.replies.values())).values())))
     content, kind = _content(experiment, seeds)
     while len(content) > LONGEST_PAGE and seeds > 1:
         seeds = max(1, min(seeds - 1, seeds * LONGEST_PAGE // len(content)))
