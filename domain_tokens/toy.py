@@ -53,6 +53,7 @@ SUM_QUESTIONS = ("What is {a} plus {b}?", "Add {a} and {b}.", "How much is {a} +
 TWO_DIGIT = range(11, 61)
 TOKENIZER_SIZE = 700  # before the facts
 CONTEXT = 1024
+LAYERS = 4
 
 
 def chats(rows: int, seed: int) -> Iterator[dict]:
@@ -191,14 +192,14 @@ def train_tokenizer(texts: list[str], vocab_size: int):
     )
 
 
-def model(vocab_size: int, eos_token_id: int, seed: int = 0):
-    """A GPT-2 with random weights: 4 layers, 128 wide, about 1M parameters, context 1024."""
+def model(vocab_size: int, eos_token_id: int, seed: int = 0, layers: int = LAYERS):
+    """A GPT-2 with random weights: 128 wide, about 1M parameters with 4 layers, context 1024."""
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
 
     torch.manual_seed(seed)
     config = GPT2Config(
-        vocab_size=vocab_size, n_positions=CONTEXT, n_embd=128, n_layer=4, n_head=4,
+        vocab_size=vocab_size, n_positions=CONTEXT, n_embd=128, n_layer=layers, n_head=4,
         initializer_range=0.06,  # 0.02 suits GPT-2's 768 columns; at 128 it costs half of the training
         resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, bos_token_id=eos_token_id, eos_token_id=eos_token_id,
     )  # fmt: skip

@@ -11,6 +11,7 @@ Example:
 import argparse
 from pathlib import Path
 
+from domain_tokens import toy
 from domain_tokens.runs.command_line import CommandParser, run
 from domain_tokens.runs.errors import InputError
 from domain_tokens.runs.names import INITS
@@ -23,6 +24,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = CommandParser(__doc__)
     parser.add_path("--source", help="Hub id, model folder, .gguf file, or nanoGPT checkpoint .pt")
     parser.add_argument("--toy", action="store_true", help="a tiny model with random weights instead of a source")
+    parser.add_number("--layers", 1, help=f"of the toy model (default: {toy.LAYERS})")
     parser.add_condition(required=True, nargs="+", help="may train from this model; it counts as the first one's")
     parser.add_path("--output-dir", required=True, help="folder to write the start model to")
     parser.add_path("--tokenizer", help="Hub id or folder to take the tokenizer from (default: the source's own)")
@@ -40,6 +42,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         raise InputError("give either --source SRC or --toy; --help shows what a source can be")
     if len(set(args.condition)) < len(args.condition):
         raise InputError(f"--condition {' '.join(args.condition)} names one twice; give each once")
+    if args.layers and not args.toy:
+        raise InputError("--layers is for --toy; a source has its own")
     if args.toy and args.activation:
         raise InputError("--activation is for nanoGPT checkpoints (.pt), not for --toy; leave it out")
     return args
@@ -58,6 +62,8 @@ def main(argv: list[str] | None = None) -> None:
         "source": "toy" if args.toy else shown_source(args.source),
         "seed": args.seed if args.toy or args.init == "random" else None,
     }
+    if args.layers:
+        start["layers"] = args.layers
     if args.init:
         start["init"] = args.init
     if args.activation:
@@ -86,7 +92,6 @@ def main(argv: list[str] | None = None) -> None:
 
 def make_start_model(args: argparse.Namespace, history: list[dict], start: dict, output: Path) -> None:
     """Load, extend, check and save. history, start: the record's lineage; `start` is completed here."""
-    from domain_tokens import toy
     from domain_tokens.hub.client import prepare_client
     from domain_tokens.models.folder import save_model, verify_model
     from domain_tokens.models.sources import load_source
@@ -97,7 +102,7 @@ def make_start_model(args: argparse.Namespace, history: list[dict], start: dict,
     condition = args.condition[0]
     if args.toy:
         tokenizer = toy.tokenizer()
-        model = toy.model(len(tokenizer), tokenizer.eos_token_id, args.seed)
+        model = toy.model(len(tokenizer), tokenizer.eos_token_id, args.seed, args.layers or toy.LAYERS)
     else:
         prepare_client(say=say)
         model, tokenizer = load_source(args.source, args.tokenizer, start.get("activation"))

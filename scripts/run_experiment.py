@@ -156,10 +156,12 @@ def _plan_start_models(experiment, models: dict[str, str], seed: int | None) -> 
     if base.source is None:
         return
     source = ["--toy", *seeded] if base.source == "toy" else ["--source", base.source]
+    layers = [] if base.layers is None else ["--layers", str(base.layers)]
     init = [] if base.init is None else ["--init", base.init]
     for folder in dict.fromkeys(models.values()):
         own = [condition for condition, model in models.items() if model == folder]
-        command = ["scripts/prepare_base.py", *source, *init, "--condition", *own, "--output-dir", folder, "--resume"]
+        chosen = [*source, *layers, *init, "--condition", *own]
+        command = ["scripts/prepare_base.py", *chosen, "--output-dir", folder, "--resume"]
         yield Step(f"start model, {', '.join(own)}", command)
 
 

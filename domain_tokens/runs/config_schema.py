@@ -152,6 +152,7 @@ class BaseConfig(Recipe):
 
     source: UserPath | None  # what missing ones are made of: "toy", or prepare_base.py's --source; null: nothing
     init: Literal[*INITS] | None = Field(None, description=f"{', '.join(INITS)}, or null")  # prepare_base.py's --init
+    layers: int | None = Field(None, gt=0, description="at least 1 layer, or null")  # of the toy model
     models: StartModels  # folders
 
 
@@ -187,6 +188,8 @@ class ExperimentConfig(Recipe):
 
     @model_validator(mode="after")
     def _check_conditions(self) -> "ExperimentConfig":
+        if self.base.layers is not None and self.base.source != "toy":
+            raise InputError("base.layers is for base.source toy; another source has its own layers")
         if "," in self.output_root:
             raise InputError(f"output_root is {self.output_root}, expected a path without a comma, which parts folders")
         for name in self.conditions or ():

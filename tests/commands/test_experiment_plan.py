@@ -127,6 +127,8 @@ def test_a_key_of_any_depth_can_be_overridden(capsys):
         (["output_root=outputs/lr1e-4,bs8"], "output_root is outputs/lr1e-4,bs8, expected a path without a comma"),
         (["sft_gsm8k.overrides=[data.dataset=mine]"], "sft_gsm8k: its overrides give a dataset"),
         (["eval_gsm8k.overrides=[dataset=mine]"], "eval_gsm8k: its overrides give a dataset"),
+        (["base.source=null", "base.layers=2"], "base.layers is for base.source toy; another source has its own"),
+        (["base.layers=0"], "base.layers is 0, expected at least 1 layer, or null"),
     ],
 )
 def test_what_would_fail_or_be_ignored_hours_later_is_refused(words, message):
@@ -151,7 +153,10 @@ def test_other_rows_may_be_named_in_place_of_the_toy_worlds(capsys):
 
 def test_the_sizes_of_the_toy_world_are_passed_on(capsys):
     commands = planned(capsys, "--config", "scripts/configs/study_toy.yaml")
-    assert [value(commands[0], flag) for flag in ("--test-problems", "--two-digit")] == ["1000", "0.9"]
+    assert [value(commands[0], flag) for flag in ("--test-problems", "--two-digit")] == ["1000", "1.0"]
+    starts = [each for each in commands if each[0] == "scripts/prepare_base.py"]
+    assert [value(each, "--layers") for each in starts] == ["2"] * 24
+    assert not any("--layers" in each for each in planned(capsys)), "the quickstart's model is as it was"
 
 
 @pytest.mark.parametrize(

@@ -492,6 +492,8 @@ def test_a_model_that_sees_later_tokens_is_refused_and_one_without_keys_and_valu
     [
         ("--toy --activation gelu --condition baseline --output-dir {out}", "--activation is for nanoGPT"),
         ("--source . --activation gelu --condition baseline --output-dir {out}", "--activation is for nanoGPT"),
+        ("--source gpt2 --layers 2 --condition baseline --output-dir {out}", "--layers is for --toy; a source has"),
+        ("--toy --layers 0 --condition baseline --output-dir {out}", "--layers is 0, expected at least 1"),
         ("--condition baseline --output-dir {out}", "give either --source SRC or --toy"),
         ("--toy --source gpt2 --condition baseline --output-dir {out}", "give either"),
         ("--source {out}/none.pt --condition baseline --output-dir {out}", "does not exist"),
@@ -505,6 +507,12 @@ def test_a_model_that_sees_later_tokens_is_refused_and_one_without_keys_and_valu
 def test_wrong_usage_is_one_line(tmp_path, arguments, message):
     with pytest.raises(InputError, match=message):
         prepare_base.main(arguments.format(out=tmp_path / "out").split())
+
+
+def test_the_toy_model_has_the_layers_that_are_asked_for(tmp_path):
+    prepare_base.main(f"--toy --layers 2 --condition baseline --output-dir {tmp_path / 'out'}".split())
+    opened = open_model(str(tmp_path / "out"), None)
+    assert (opened.lineage[0]["layers"], opened.model.config.n_layer) == (2, 2)
 
 
 def test_a_finished_start_model_is_kept_unless_told_otherwise(tmp_path, toy_base, capsys):
