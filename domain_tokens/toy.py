@@ -75,9 +75,9 @@ def word_problems(
 ) -> Iterator[dict]:
     """Distinct problems in the schema of GSM8K, none with a question in `exclude`.
 
-    two_digit: the share of problems with a factor from outside the table: half of them have one of TWO_DIGIT, half
-    multiply a product of the table in a second step. Few of these products are facts. A model learns them one by one,
-    so that seeds end closer together than where it learns to carry, all at once or not at all.
+    two_digit: the share of problems that are harder than one fact: half of them have a factor of TWO_DIGIT, half
+    multiply a product of the table in a second step. A model learns these products one by one, so that it gets some of
+    them right; to carry it learns all at once or not at all.
     drills: the share of bare products and sums among them, which do repeat. A stage that never asks for the table
     makes a model this small forget it, and all conditions would look alike for that reason alone.
     """
