@@ -109,9 +109,12 @@ def mul_table_figure(tables: Mapping[str, np.ndarray], data: str = "") -> Figure
     return figure
 
 
-def _dot(runs: Sequence[Any]) -> str:
-    """Return the mark of a curve's points: none for many seeds, which would hide the curves and swell the page."""
-    return "o" if len(runs) <= 8 else ""
+def _dot(runs: Sequence[Any], steps: Sequence[int]) -> str:
+    """Return the mark of a curve's points: none for many seeds, which would hide the curves and swell the page.
+
+    A single point has no line, so it is always marked.
+    """
+    return "o" if len(runs) <= 8 or len(steps) == 1 else ""
 
 
 @rc_context(_STYLE)
@@ -126,10 +129,11 @@ def loss_figure(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
     panels = figure.subplots(len(curves), sharex=True, squeeze=False)[:, 0]
     for axes, (label, runs), color in zip(panels, curves.items(), cycle(COLORS), strict=False):
         for i, run in enumerate(runs):
-            for key, style, name in (("train", "-", "training"), ("validation", f"{_dot(runs)}--", "validation")):
+            for key, line, name in (("train", "-", "training"), ("validation", "--", "validation")):
                 steps, losses = zip(*run[key], strict=True) if run[key] else ((), ())
+                dot = _dot(runs, steps) if key == "validation" or len(steps) == 1 else ""
                 shown = name if i == 0 else None  # once in the legend
-                axes.plot(steps, losses, style, color=color, lw=1.2, ms=4, alpha=0.8, label=shown)
+                axes.plot(steps, losses, dot + line, color=color, lw=1.2, ms=4, alpha=0.8, label=shown)
         axes.set_title(label, fontsize="medium", loc="left", pad=3)
         axes.legend()
         axes.grid()
@@ -154,7 +158,7 @@ def validation_bits_figure(curves: Mapping[str, Sequence[Mapping[str, Any]]]) ->
             for i, run in enumerate(runs):
                 steps, bits = zip(*run[key], strict=True)
                 shown = label if i == 0 and axes is panels[0] else None  # once in the legend
-                axes.plot(steps, bits, f"{_dot(runs)}-", color=color, lw=1.2, ms=3, alpha=0.8, label=shown)
+                axes.plot(steps, bits, f"{_dot(runs, steps)}-", color=color, lw=1.2, ms=3, alpha=0.8, label=shown)
         axes.set_title(name, fontsize="medium", loc="left", pad=3)
         axes.grid()
     figure.supylabel(f"{BITS}, lower is better", fontsize="medium")
