@@ -24,6 +24,7 @@ from domain_tokens.runs.files import read_json
 # Colours that colour-blind readers can tell apart (Okabe & Ito 2008).
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _WRONG, _SOME, _RIGHT = "#d55e00", "#f0e442", "#56b4e9"
+_FEW_SEEDS = 8  # the points of more would hide the curves and swell the page
 _PNG_TITLE = "comparison by domain_tokens"
 _INK, _RULE = "#222222", "#b0b0b0"
 _STYLE = {
@@ -109,12 +110,9 @@ def mul_table_figure(tables: Mapping[str, np.ndarray], data: str = "") -> Figure
     return figure
 
 
-def _dot(runs: Sequence[Any], steps: Sequence[int]) -> str:
-    """Return the mark of a curve's points: none for many seeds, which would hide the curves and swell the page.
-
-    A single point has no line, so it is always marked.
-    """
-    return "o" if len(runs) <= 8 or len(steps) == 1 else ""
+def _dot(steps: Sequence[int], is_marked: bool) -> str:
+    """Return the mark of a curve's points. A single point has no line, so it is marked in any case."""
+    return "o" if is_marked or len(steps) == 1 else ""
 
 
 @rc_context(_STYLE)
@@ -131,7 +129,7 @@ def loss_figure(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
         for i, run in enumerate(runs):
             for key, line, name in (("train", "-", "training"), ("validation", "--", "validation")):
                 steps, losses = zip(*run[key], strict=True) if run[key] else ((), ())
-                dot = _dot(runs, steps) if key == "validation" or len(steps) == 1 else ""
+                dot = _dot(steps, key == "validation" and len(runs) <= _FEW_SEEDS)
                 shown = name if i == 0 else None  # once in the legend
                 axes.plot(steps, losses, dot + line, color=color, lw=1.2, ms=4, alpha=0.8, label=shown)
         axes.set_title(label, fontsize="medium", loc="left", pad=3)
@@ -158,7 +156,8 @@ def validation_bits_figure(curves: Mapping[str, Sequence[Mapping[str, Any]]]) ->
             for i, run in enumerate(runs):
                 steps, bits = zip(*run[key], strict=True)
                 shown = label if i == 0 and axes is panels[0] else None  # once in the legend
-                axes.plot(steps, bits, f"{_dot(runs, steps)}-", color=color, lw=1.2, ms=3, alpha=0.8, label=shown)
+                style = _dot(steps, len(runs) <= _FEW_SEEDS) + "-"
+                axes.plot(steps, bits, style, color=color, lw=1.2, ms=3, alpha=0.8, label=shown)
         axes.set_title(name, fontsize="medium", loc="left", pad=3)
         axes.grid()
     figure.supylabel(f"{BITS}, lower is better", fontsize="medium")
