@@ -5,7 +5,7 @@ Groups, such as the conditions, have the same colours everywhere, by their order
 
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -68,16 +68,21 @@ def _dots(
     rows: Sequence[Mapping[str, Any]], labels: Sequence[str], key: str, scale: float, xlabel: str
 ) -> tuple[Figure, Axes]:
     figure, axes = _new_plot(1.2 + max(0.55, 0.16 * len(labels)) * len(rows), xlabel, "x")
+    spacing = min(0.28, 0.8 / len(labels))
     for i, (label, color) in enumerate(zip(labels, cycle(COLORS), strict=False)):
-        heights = np.arange(len(rows)) + min(0.28, 0.8 / len(labels)) * (i - (len(labels) - 1) / 2)
+        heights = np.arange(len(rows)) + spacing * (i - (len(labels) - 1) / 2)
         groups = [row[label] for row in rows]
         values = np.array([scale * group[key] for group in groups])
         low, high = scale * np.array([group["interval"] for group in groups]).T
         reach = np.maximum(0, [values - low, high - values])
         axes.errorbar(values, heights, xerr=reach, fmt="o", color=color, capsize=3, label=label)
-        for height, group in zip(heights, groups, strict=True):
-            if len(by_seed := group["by_seed"]) > 1:
-                axes.plot([scale * value for value in by_seed], [height] * len(by_seed), "|", color=color, ms=9)
+        dashes = [
+            ([scale * value] * 2, [height - 0.4 * spacing, height + 0.4 * spacing])
+            for height, group in zip(heights, groups, strict=True)
+            if len(group["by_seed"]) > 1
+            for value in group["by_seed"]
+        ]
+        axes.plot(*_joined(dashes), color=color, lw=1)
     axes.set_yticks(range(len(rows)), [f"{row['name']}\n({row['questions']} questions)" for row in rows])
     axes.invert_yaxis()
     figure.legend(loc="outside upper right", ncols=2)
@@ -110,9 +115,19 @@ def mul_table_figure(tables: Mapping[str, np.ndarray], data: str = "") -> Figure
     return figure
 
 
-def _dot(steps: Sequence[int], is_marked: bool) -> str:
-    """Return the mark of a curve's points. A single point has no line, so it is marked in any case."""
-    return "o" if is_marked or len(steps) == 1 else ""
+def _joined(lines: Iterable[tuple[Sequence[float], Sequence[float]]]) -> tuple[np.ndarray, np.ndarray]:
+    """Return lines as one with gaps, x and y. As elements of their own, those of many seeds would swell the page."""
+    gap = [(np.nan,), (np.nan,)]
+    return tuple(np.concatenate(parts) for parts in zip(*(each for line in lines for each in (line, gap)), strict=True))
+
+
+def _plot_curves(
+    axes: Axes, curves: Sequence[Sequence[tuple[int, float]]], line: str, are_marked: bool, **style
+) -> None:
+    """Draw the curve of each run. A single point has no line, so it is marked in any case."""
+    drawn = [tuple(zip(*curve, strict=True)) for curve in curves if curve] or [((), ())]
+    dot = "o" if are_marked or any(len(steps) == 1 for steps, _ in drawn) else ""
+    axes.plot(*_joined(drawn), dot + line, lw=1.2, alpha=0.8, **style)
 
 
 @rc_context(_STYLE)
@@ -126,12 +141,9 @@ def loss_figure(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
     figure = Figure(figsize=(5, 0.6 + 1.6 * len(curves)))
     panels = figure.subplots(len(curves), sharex=True, squeeze=False)[:, 0]
     for axes, (label, runs), color in zip(panels, curves.items(), cycle(COLORS), strict=False):
-        for i, run in enumerate(runs):
-            for key, line, name in (("train", "-", "training"), ("validation", "--", "validation")):
-                steps, losses = zip(*run[key], strict=True) if run[key] else ((), ())
-                dot = _dot(steps, key == "validation" and len(runs) <= _FEW_SEEDS)
-                shown = name if i == 0 else None  # once in the legend
-                axes.plot(steps, losses, dot + line, color=color, lw=1.2, ms=4, alpha=0.8, label=shown)
+        for key, line, name in (("train", "-", "training"), ("validation", "--", "validation")):
+            are_marked = key == "validation" and len(runs) <= _FEW_SEEDS
+            _plot_curves(axes, [run[key] for run in runs], line, are_marked, color=color, ms=4, label=name)
         axes.set_title(label, fontsize="medium", loc="left", pad=3)
         axes.legend()
         axes.grid()
@@ -153,11 +165,8 @@ def validation_bits_figure(curves: Mapping[str, Sequence[Mapping[str, Any]]]) ->
     panels = figure.subplots(2, sharex=True)
     for axes, (key, name) in zip(panels, VALIDATION_BITS.items(), strict=True):
         for (label, runs), color in zip(curves.items(), cycle(COLORS), strict=False):
-            for i, run in enumerate(runs):
-                steps, bits = zip(*run[key], strict=True)
-                shown = label if i == 0 and axes is panels[0] else None  # once in the legend
-                style = _dot(steps, len(runs) <= _FEW_SEEDS) + "-"
-                axes.plot(steps, bits, style, color=color, lw=1.2, ms=3, alpha=0.8, label=shown)
+            shown = label if axes is panels[0] else None  # once in the legend
+            _plot_curves(axes, [run[key] for run in runs], "-", len(runs) <= _FEW_SEEDS, color=color, ms=3, label=shown)
         axes.set_title(name, fontsize="medium", loc="left", pad=3)
         axes.grid()
     figure.supylabel(f"{BITS}, lower is better", fontsize="medium")

@@ -214,12 +214,17 @@ def test_a_page_of_many_seeds_shows_the_replies_of_the_first_ones(tmp_path, monk
     assert "Replies of the first" not in whole
     data = re.search(r'id="data">(.*?)</script>', whole, re.DOTALL)[1]
     assert len(json.loads(data)["evaluations"][0]["seeds"]) == 3
-    monkeypatch.setattr("domain_tokens.comparison.report.questions.LONGEST_PAGE", len(data) * 3 // 4)
+    limit = len(whole.encode()) - len(data) // 4
+    monkeypatch.setattr("domain_tokens.comparison.report.page.LONGEST_PAGE", limit)
     make_report.main([str(tmp_path)])
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     data = json.loads(re.search(r'id="data">(.*?)</script>', page, re.DOTALL)[1])
     assert [each["seed"] for each in data["evaluations"][0]["seeds"]] == [1, 2]
     assert "Replies of the first 2 of 3 seeds; those of the others are in their predictions files." in page
+    assert len(page.encode()) <= limit + 50  # the content's type
+    monkeypatch.setattr("domain_tokens.comparison.report.page.LONGEST_PAGE", 1000)  # one seed's stay in any case
+    make_report.main([str(tmp_path)])
+    assert "Replies of the first of 3 seeds;" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_a_report_of_steps_alone_has_no_questions(tmp_path):

@@ -1,9 +1,10 @@
 """Figures show every point they are given."""
 
+import numpy as np
 import pytest
 
 from domain_tokens.comparison.formats import VALIDATION_BITS
-from domain_tokens.comparison.plots import loss_figure, validation_bits_figure
+from domain_tokens.comparison.plots import accuracy_figure, loss_figure, validation_bits_figure
 
 
 def curve(points: int) -> dict:
@@ -14,8 +15,29 @@ def curve(points: int) -> dict:
 @pytest.mark.parametrize(("points", "runs", "marker"), [(1, 1, "o"), (1, 9, "o"), (3, 8, "o"), (3, 9, "None")])
 def test_points_are_marked_where_no_line_shows_them_and_for_few_seeds(points, runs, marker):
     [axes] = loss_figure({"baseline": [curve(points)] * runs}).axes
-    training, validation = axes.lines[:2]
+    training, validation = axes.lines
     assert training.get_marker() == ("o" if points == 1 else "None")
     assert validation.get_marker() == marker
     for axes in validation_bits_figure({"baseline": [curve(points)] * runs}).axes:
-        assert [line.get_marker() for line in axes.lines] == [marker] * runs
+        [line] = axes.lines
+        assert line.get_marker() == marker
+
+
+def test_curves_of_several_runs_do_not_run_into_each_other():
+    one, other = {"train": [(1, 5.0), (2, 4.0)], "validation": []}, {"train": [(1, 7.0)], "validation": [(2, 3.0)]}
+    [axes] = loss_figure({"baseline": [one, other]}).axes
+    training, validation = axes.lines
+    np.testing.assert_equal(training.get_xydata(), [[1, 5], [2, 4], [np.nan] * 2, [1, 7], [np.nan] * 2])
+    np.testing.assert_equal(validation.get_xydata(), [[2, 3], [np.nan] * 2])
+
+
+def test_each_seed_has_a_dash_of_its_own_beside_the_group():
+    row = {
+        "name": "GSM8K",
+        "questions": 8,
+        "baseline": {"accuracy": 0.5, "interval": [0.25, 0.75], "by_seed": [0.25, 0.75]},
+    }
+    axes = accuracy_figure([row], ["baseline"]).axes[0]
+    [dashes] = [line for line in axes.lines if len(line.get_xdata()) > 2]
+    np.testing.assert_allclose(dashes.get_xdata(), [25, 25, np.nan, 75, 75, np.nan])
+    np.testing.assert_allclose(dashes.get_ydata(), [-0.112, 0.112, np.nan] * 2)

@@ -1,5 +1,6 @@
 """The page as HTML. Jinja2 escapes all text, and page.js inserts the questions, which travel as JSON, as text."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,20 +29,21 @@ from domain_tokens.facts import FACT_TOKENS, show_facts
 from domain_tokens.runs.files import shown_path
 from domain_tokens.runs.names import PROBES_EVAL
 
+LONGEST_PAGE = 1_900_000  # bytes; of many seeds, it holds the replies of the first ones
 _HERE = Path(__file__).parent
 
 
 def render_report(experiment: Experiment) -> str:
     """Return the whole page. Styles, script, plots and data are in it, so that it loads nothing."""
     seeds = len(next(iter(next(iter(experiment.runs.values())).values())))
-    questions, questions_type, seeds_shown = questions_data(experiment, seeds)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )  # fmt: skip
     environment.filters |= {name: getattr(formats, name) for name in ("interval", "percent", "points", "short_verdict")}
     environment.filters["minus"] = lambda text: text.replace("-", "−")
-    return environment.get_template("page.html.jinja").render(
+    render = functools.partial(
+        environment.get_template("page.html.jinja").render,
         title=experiment.root.resolve().name,
         root=shown_path(experiment.root),
         generated=data_label(experiment.runs),
@@ -65,10 +67,10 @@ def render_report(experiment: Experiment) -> str:
         runs=run_table(experiment),
         environments=environments(experiment),
         recipes=recipes(experiment),
-        questions=Markup(questions),
-        questions_type=questions_type,
-        seeds_shown=seeds_shown,
     )
+    room = LONGEST_PAGE - len(render(questions="", questions_type="", seeds_shown=0).encode())
+    questions, questions_type, seeds_shown = questions_data(experiment, seeds, room)
+    return render(questions=Markup(questions), questions_type=questions_type, seeds_shown=seeds_shown)
 
 
 def _verdict(contrasts: Sequence[Contrast]) -> str:

@@ -17,18 +17,19 @@ from domain_tokens.runs.errors import InputError
 from domain_tokens.runs.names import GSM8K_EVAL
 
 LONGEST_TEXT = 500_000  # characters of JSON that the page carries as they are
-LONGEST_PAGE = 800_000  # characters of replies, so that a page of thirty-six seeds stays below 2 MB
 
 
-def questions_data(experiment: Experiment, seeds: int) -> tuple[str, str, int]:
+def questions_data(experiment: Experiment, seeds: int, room: int) -> tuple[str, str, int]:
     """Return the content of a <script> element, in which nothing can end the element, its type, and of how many seeds.
 
     That is JSON, or from a few hundred thousand characters on gzipped JSON in base64: replies of many seeds are much
-    alike. Where they would make the page too large, it holds those of the first seeds. seeds: how many there are.
+    alike. It holds the first seeds, as many as fit and at least one.
+
+    seeds: how many there are. room: bytes for the content.
     """
     content, kind = _content(experiment, seeds)
-    while len(content) > LONGEST_PAGE and seeds > 1:
-        seeds = max(1, min(seeds - 1, seeds * LONGEST_PAGE // len(content)))
+    while (size := len(content.encode())) > room and seeds > 1:
+        seeds = max(1, min(seeds - 1, seeds * room // size))
         content, kind = _content(experiment, seeds)
     return content, kind, seeds
 
