@@ -82,7 +82,7 @@ def _dots(
             if len(group["by_seed"]) > 1
             for value in group["by_seed"]
         ]
-        axes.plot(*_joined(dashes), color=color, lw=1)
+        axes.plot(*_joined(dashes), color=color, lw=1, alpha=0.4, zorder=1)  # many must not cover the interval
     axes.set_yticks(range(len(rows)), [f"{row['name']}\n({row['questions']} questions)" for row in rows])
     axes.invert_yaxis()
     figure.legend(loc="outside upper right", ncols=2)
