@@ -153,7 +153,7 @@ def test_other_rows_may_be_named_in_place_of_the_toy_worlds(capsys):
 
 def test_the_sizes_of_the_toy_world_are_passed_on(capsys):
     commands = planned(capsys, "--config", "scripts/configs/study_toy.yaml", "--seeds", "3", "4")
-    assert [value(commands[0], flag) for flag in ("--test-problems", "--two-digit")] == ["1000", "1.0"]
+    assert [value(commands[0], flag) for flag in ("--test-problems", "--two-digit")] == ["3000", "1.0"]
     starts = [each for each in commands if each[0] == "scripts/prepare_base.py"]
     assert [value(each, "--layers") for each in starts] == ["2", "2"]
     assert not any("--layers" in each for each in planned(capsys)), "the quickstart's model is as it was"
