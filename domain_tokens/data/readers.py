@@ -59,6 +59,16 @@ def open_rows(dataset: str, subset: str | None, split: str) -> Rows:
     return _open_hub(dataset, subset or SUBSETS.get(dataset), split)
 
 
+def local_digest(dataset: str | None, subset: str | None, split: str) -> dict[str, str]:
+    """Return {"dataset_sha256": …} of rows on this machine; {} of a Hub dataset, of files that are gone, or of None.
+
+    A finished run is only taken for the one that is asked for if its rows are still the same.
+    """
+    if dataset is None or not Path(dataset).expanduser().exists():
+        return {}
+    return {"dataset_sha256": open_rows(dataset, subset, split).digest()}
+
+
 def _open_files(paths: list[Path]) -> Rows:
     kind = file_kind(paths[0])
     if kind is None:

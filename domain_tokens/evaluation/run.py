@@ -10,6 +10,7 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 from tqdm import tqdm
 
+from domain_tokens.data.readers import local_digest
 from domain_tokens.evaluation.questions import Question
 from domain_tokens.evaluation.replies import check_room, reply_to
 from domain_tokens.evaluation.task import Prediction, Task
@@ -61,8 +62,8 @@ def claim_evaluation(name: str, loaded: LoadedConfig, args) -> tuple[Path, bool,
     if args.condition is not None:
         settings["condition"] = args.condition
     output, complete = claim_folder(
-        args.output_dir, results_file(name), settings, overwrite=args.overwrite, resume=args.resume,
-        unfinished_name=unfinished_evaluation(name),
+        args.output_dir, results_file(name), settings | _asked_rows(loaded), overwrite=args.overwrite,
+        resume=args.resume, unfinished_name=unfinished_evaluation(name),
     )  # fmt: skip
     if complete:
         total = read_json(output / results_file(name)).get("metrics", {}).get("total")
@@ -109,6 +110,7 @@ def run_evaluation(task: Task, loaded: LoadedConfig, output: Path, settings: dic
         "model_path": checkpoint.path,
         "weights": checkpoint.weights,
         "architecture": checkpoint.architecture,
+        **_asked_rows(loaded),
         "lineage": checkpoint.lineage,
         "seed": loaded.config.seed,
         "runtime": time.perf_counter() - started,
@@ -125,6 +127,12 @@ def run_evaluation(task: Task, loaded: LoadedConfig, output: Path, settings: dic
         })  # fmt: skip
         kept.remove()
     return results
+
+
+def _asked_rows(loaded: LoadedConfig) -> dict[str, str]:
+    """Return what a results file says of the test rows; the probes have none."""
+    config = loaded.as_dict()
+    return local_digest(config.get("dataset"), config.get("subset"), "test")
 
 
 def _ask(

@@ -20,7 +20,7 @@ from domain_tokens.runs.terminal import say
 _LOCKS: dict[str, FileLock] = {}  # kept until this process exits
 _HEAD = 2000  # bytes of a page in which its sign stands
 _SILENCE = 2  # seconds of waiting for a lock that need no word
-_NOT_IN_EARLIER_VERSIONS = ("architecture", "start_architecture")  # what their results do not say
+_NOT_IN_EARLIER_VERSIONS = ("architecture", "start_architecture", "dataset_sha256")  # what their results do not say
 _PATIENCE = 60  # seconds that a shared disk may take to show a new file to every machine
 
 

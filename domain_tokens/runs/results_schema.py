@@ -76,6 +76,7 @@ class TrainingResults(TypedDict, total=False):
     start_weights: str  # its sha256
     start_architecture: str  # sha256 of its config
     dataset: str
+    dataset_sha256: str  # of its rows; absent where they came from the Hub
     train_loss: Required[Number]  # mean over the optimizer steps
     eval_loss: Number | None  # of the saved weights on the validation rows; null without such rows
     eval_number_bits_per_byte: Number | None  # of the validation rows' shared text, see data/shared_text.py
@@ -150,6 +151,7 @@ class _Evaluation(TypedDict, total=False):
     model_path: str
     weights: str | None  # sha256 of the model's safetensors files
     architecture: str  # sha256 of its config
+    dataset_sha256: str  # of the test rows; absent where they came from the Hub, and for probes
     lineage: list[Stage]
     seed: Count  # draws the probes; other evaluations only record it
     runtime: Number

@@ -13,6 +13,7 @@ from domain_tokens.conditions import CONDITIONS, Condition
 from domain_tokens.data.cache import prepare_training_data
 from domain_tokens.data.conversations import Converter
 from domain_tokens.data.prepared import cut_warning
+from domain_tokens.data.readers import local_digest
 from domain_tokens.hub.client import prepare_client
 from domain_tokens.models.folder import OpenModel, architecture_digest, open_model, save_model, weights_digest
 from domain_tokens.models.vocabulary import check_placebo
@@ -51,9 +52,10 @@ def run_stage(stage: str, convert: Converter, args) -> None:
         "inject_mul_tokens": condition.injects,
         "config": loaded.as_dict(),
     }
+    source = local_digest(config.data.dataset, config.data.subset, "train")
     output, is_complete = claim_folder(
-        args.output_dir, results_name, identity, overwrite=args.overwrite, resume=args.resume, holds_model=True,
-        made_from=args.model_path,
+        args.output_dir, results_name, identity | source, overwrite=args.overwrite, resume=args.resume,
+        holds_model=True, made_from=args.model_path,
     )  # fmt: skip
     if is_complete:
         check_saved_weights(output, results_name)
@@ -78,7 +80,7 @@ def run_stage(stage: str, convert: Converter, args) -> None:
     watch(trainer, checkpoint, config, output)
     train_model(trainer, output, args.resume)
     results = training_results(trainer, checkpoint, stage, loaded, condition.injects, left_out | {"digests": digests})
-    save_run(trainer, checkpoint, output, results_name, results, loaded)
+    save_run(trainer, checkpoint, output, results_name, results | source, loaded)
     tell(training_summary(results))
 
 

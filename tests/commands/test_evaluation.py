@@ -1,5 +1,6 @@
 """The two evaluations: their questions and metrics, and every reply is saved."""
 
+import hashlib
 import json
 import re
 import shutil
@@ -186,6 +187,23 @@ def test_a_finished_evaluation_is_kept_unless_told_otherwise(evaluated, toy_base
     assert "holds this evaluation already" in capsys.readouterr().out
     with pytest.raises(InputError, match="config.seed 42, now it is 7"):
         run_arithmetic_probes.main([*arguments, "--resume", "--seed", "7"])
+
+
+def test_a_finished_evaluation_of_other_rows_is_not_taken_for_this_one(toy_base, tmp_path, capsys):
+    path = write_jsonl(tmp_path / "test.jsonl", [{"question": "1?", "answer": "#### 1"}])
+    model = ["--model-path", str(toy_base["baseline"]), "--output-dir", str(tmp_path / "out"), "max_new_tokens=2"]
+    arguments = [*model, "--dataset-path", str(path), "--resume"]
+    run_gsm8k.main(arguments)
+    row = path.read_bytes()
+    results = json.loads((tmp_path / "out/gsm8k_results.json").read_text())
+    assert results["dataset_sha256"] == hashlib.sha256(row).hexdigest()
+    write_jsonl(path, [{"question": "2?", "answer": "#### 2"}, {"question": "1?", "answer": "#### 1"}])
+    with pytest.raises(InputError, match="was made with dataset_sha256 .* --overwrite replaces it"):
+        run_gsm8k.main(arguments)
+    for same in (lambda: path.write_bytes(row), path.unlink):  # rows that are gone cannot be other ones
+        same()
+        run_gsm8k.main(arguments)
+        assert "holds this evaluation already" in capsys.readouterr().out
 
 
 def test_a_prompt_that_does_not_fit_is_refused_not_cut(toy_base, tmp_path):

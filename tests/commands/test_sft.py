@@ -384,6 +384,12 @@ def test_a_run_does_not_go_on_with_other_data(interrupted, toy_data):
         file.write_bytes(before.replace(b"How much", b"How many"))
         with pytest.raises(InputError, match=r"was begun on other rows: .*/tulu is not what it was"):
             sft_tulu.main([*arguments, "--resume"])
+        file.write_bytes(before)
+        sft_tulu.main([*arguments, "--resume"])
+        assert (output / "model.safetensors").read_bytes() == weights
+        file.write_bytes(before.replace(b"How much", b"How many"))
+        with pytest.raises(InputError, match="was made with dataset_sha256 "):
+            sft_tulu.main([*arguments, "--resume"])
     finally:
         file.write_bytes(before)
     sft_tulu.main([*arguments, "--resume"])
