@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from domain_tokens.comparison.formats import seeds_in_words
 from domain_tokens.runs.command_line import CommandParser, check_seed, run
 from domain_tokens.runs.errors import InputError
 from domain_tokens.runs.names import COMPARISON, REPORT, SFT_STAGES, eval_folder, seed_folder, stage_folder
@@ -86,8 +87,8 @@ def main(argv: list[str] | None = None) -> None:
         say(f"[{number}/{len(steps)}] done in {time.perf_counter() - step_started:.0f} s")
     if not args.dry_run:
         say(f"\nEverything in {(time.perf_counter() - started) / 60:.1f} minutes. What was written:")
-        for path in written(experiment, seeds):
-            say(f"  {path}")
+        for line in written(experiment, seeds):
+            say(f"  {line}")
 
 
 def check_start_models(experiment) -> None:
@@ -208,17 +209,19 @@ def stages(experiment) -> list[str]:
     return [stage for stage in SFT_STAGES if getattr(experiment, stage) is not None]
 
 
-def written(experiment, seeds: list[int] | None) -> list[Path]:
-    """Return the folders and files of a finished experiment."""
-    root = Path(experiment.output_root)
-    folders = [
-        folder
-        for own_root in (seed_folder(root, seed) for seed in seeds or [None])
+def written(experiment, seeds: list[int] | None) -> list[str]:
+    """Return what a finished experiment wrote, in lines: the folders of one seed, and the files of all."""
+    root, (first, *others) = Path(experiment.output_root), seeds or [None]
+    own_root = seed_folder(root, first)
+    lines = [
+        str(folder)
         for condition in experiment.start_models
         for folder in (*(stage_folder(own_root, stage, condition) for stage in stages(experiment)),
                        eval_folder(own_root, condition))
     ]  # fmt: skip
-    return [*folders, *sorted(root.glob("comparison*")), root / REPORT]
+    if others:
+        lines.append(f"the same for other seeds: {seeds_in_words(others)}")
+    return [*lines, *map(str, sorted(root.glob("comparison*"))), str(root / REPORT)]
 
 
 def _run_script(command: list[str]) -> int:

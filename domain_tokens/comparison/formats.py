@@ -1,6 +1,7 @@
 """How tables and the report write numbers, and what they call stages and evaluations."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 from domain_tokens.runs.names import GSM8K_EVAL, PROBES_EVAL, STEPS_EVAL
@@ -114,6 +115,15 @@ def _listed(words: Sequence[str]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
+def seeds_in_words(seeds: Sequence[int | None]) -> str:
+    """Return seeds in their order, more than three in a row as a range: 7, 24 to 115."""
+    words = []
+    for _, places in groupby(range(len(seeds)), lambda i: None if seeds[i] is None else seeds[i] - i):
+        run = ["–" if seeds[i] is None else str(seeds[i]) for i in places]
+        words += run if len(run) <= 3 or run[0] == "–" else [f"{run[0]} to {run[-1]}"]
+    return ", ".join(words)
+
+
 def group_rows(groups: Mapping[str, Any]) -> list[dict[str, str]]:
     """Return the cells of a table by column that says what each group is. groups: see `groups.describe_groups`."""
     said = {True: "yes", False: "no", None: "–"}
@@ -123,7 +133,7 @@ def group_rows(groups: Mapping[str, Any]) -> list[dict[str, str]]:
             "condition": group.condition,
             "facts injected": said[group.injected],
             "init": group.init or "–",
-            "seeds": ", ".join("–" if seed is None else str(seed) for seed in group.seeds),
+            "seeds": seeds_in_words(group.seeds),
         }
         for label, group in groups.items()
     ]

@@ -60,8 +60,9 @@ def test_one_comparison_and_one_report_cover_all_seeds(experiment):
     assert len(comparison["rows"][0]["baseline"]["by_seed"]) == 2
     page = (root / "report.html").read_text(encoding="utf-8")
     assert "2 seeds" in page
-    for path in ("seed_0/sft_tulu_baseline", "seed_1/eval_mul_tokens", "comparison.json", "report.html"):
+    for path in ("seed_0/sft_tulu_baseline", "seed_0/eval_mul_tokens", "comparison.json", "report.html"):
         assert f"  {root / path}\n" in shown.stdout
+    assert "\n  the same for other seeds: 1\n" in shown.stdout
 
 
 def test_given_again_finished_seeds_are_skipped(experiment):
