@@ -24,7 +24,7 @@ from domain_tokens.runs.files import read_json
 # Colours that colour-blind readers can tell apart (Okabe & Ito 2008).
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _WRONG, _SOME, _RIGHT = "#d55e00", "#f0e442", "#56b4e9"
-_FEW_SEEDS = 8  # the points of more would hide the curves and swell the page
+_FEW_SEEDS = 8  # the points of more would hide the curves and swell the page, their curves one another
 _PNG_TITLE = "comparison by domain_tokens"
 _INK, _RULE = "#222222", "#b0b0b0"
 _STYLE = {
@@ -124,10 +124,24 @@ def _joined(lines: Iterable[tuple[Sequence[float], Sequence[float]]]) -> tuple[n
 def _plot_curves(
     axes: Axes, curves: Sequence[Sequence[tuple[int, float]]], line: str, are_marked: bool, **style
 ) -> None:
-    """Draw the curve of each run. A single point has no line, so it is marked in any case."""
+    """Draw the curve of each run; those of many are pale, below their mean.
+
+    A single point has no line, so it is marked in any case.
+    """
     drawn = [tuple(zip(*curve, strict=True)) for curve in curves if curve] or [((), ())]
     dot = "o" if are_marked or any(len(steps) == 1 for steps, _ in drawn) else ""
+    if len(drawn) > _FEW_SEEDS:
+        axes.plot(*_joined(drawn), dot + line, lw=1.2, alpha=0.15, zorder=1.5, **style | {"label": None})
+        drawn = [_mean_curve(curves)]
     axes.plot(*_joined(drawn), dot + line, lw=1.2, alpha=0.8, **style)
+
+
+def _mean_curve(curves: Iterable[Sequence[tuple[int, float]]]) -> tuple[Sequence[int], Sequence[float]]:
+    """Return the steps, and at each the mean over the curves that have it."""
+    values: dict[int, list[float]] = {}
+    for step, value in (point for curve in curves for point in curve):
+        values.setdefault(step, []).append(value)
+    return sorted(values), [float(np.mean(values[step])) for step in sorted(values)]
 
 
 @rc_context(_STYLE)

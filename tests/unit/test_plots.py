@@ -12,15 +12,31 @@ def curve(points: int) -> dict:
     return dict.fromkeys(("train", "validation", *VALIDATION_BITS), values)
 
 
+def labelled(lines):
+    return [line for line in lines if not line.get_label().startswith("_")]
+
+
 @pytest.mark.parametrize(("points", "runs", "marker"), [(1, 1, "o"), (1, 9, "o"), (3, 8, "o"), (3, 9, "None")])
 def test_points_are_marked_where_no_line_shows_them_and_for_few_seeds(points, runs, marker):
     [axes] = loss_figure({"baseline": [curve(points)] * runs}).axes
-    training, validation = axes.lines
+    training, validation = labelled(axes.lines)
     assert training.get_marker() == ("o" if points == 1 else "None")
     assert validation.get_marker() == marker
     for axes in validation_bits_figure({"baseline": [curve(points)] * runs}).axes:
-        [line] = axes.lines
-        assert line.get_marker() == marker
+        assert {line.get_marker() for line in axes.lines} == {marker}
+
+
+def test_many_runs_are_drawn_pale_below_their_mean():
+    rising = [{"train": [(1, float(i)), (2, i + 1.0)], "validation": [(2, 4.0)]} for i in range(9)]
+    shorter = {"train": [(1, 14.0)], "validation": [(2, 14.0)]}
+    [axes] = loss_figure({"baseline": [*rising, shorter]}).axes
+    training, validation = labelled(axes.lines)
+    mean = [[1, 5], [2, 5], [np.nan] * 2]  # (0 + 1 + … + 8 + 14) / 10, and (1 + … + 9) / 9
+    np.testing.assert_equal(training.get_xydata(), mean)
+    np.testing.assert_equal(validation.get_xydata(), mean[1:])
+    pale = [line for line in axes.lines if line.get_alpha() < 0.5]
+    assert [np.isnan(line.get_xdata()).sum() for line in pale] == [10, 10], "every run's own"
+    assert max(line.get_zorder() for line in pale) < min(training.get_zorder(), validation.get_zorder())
 
 
 def test_curves_of_several_runs_do_not_run_into_each_other():
