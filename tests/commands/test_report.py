@@ -133,6 +133,18 @@ def test_it_says_where_every_number_comes_from(report):
     assert rows[-1][:2] == ["evaluation: probes", "seed_1/eval_mul_tokens"]
 
 
+def test_many_folders_of_one_environment_are_folded_and_few_are_not(tmp_path):
+    for seed in range(6):
+        write_experiment(tmp_path / f"seed_{seed}", seed, RIGHT, with_probes=False)
+    odd = tmp_path / "seed_5/sft_gsm8k_baseline/sft_results.json"
+    odd.write_text(json.dumps(json.loads(odd.read_text()) | {"environment": {"commit": "f" * 40, "device": "cpu"}}))
+    make_report.main([str(tmp_path)])
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    folded = re.search(r"<summary>23 folders: device .*?</summary>\n<p class=\"note\">(.*?)</p>", page)[1]
+    assert len(folded.split(", ")) == 23
+    assert '<p class="note">seed_5/sft_gsm8k_baseline: device cpu, commit ffffffffff.</p>' in page
+
+
 def test_it_shows_the_recipe_of_each_stage_once_for_conditions_that_share_it(report):
     recipes = re.findall(r"<figcaption>(stage .*?)</figcaption>\n<pre>(.*?)</pre>", report.read_text(), flags=re.DOTALL)
     recipe = "data:\n  subset: null\ntrainer:\n  learning_rate: {}\n"
