@@ -39,20 +39,23 @@ def evaluate(kind: type[Task], args) -> None:
     tell = processes.main_only(say)
     flags = {"seed": args.seed} | {key: getattr(args, flag, None) for key, flag in _GSM8K_FLAGS.items()}
     loaded = load_config(args.config, kind.recipe, args.overrides, flags)
-    output, complete, settings = claim_evaluation(kind.name, loaded, args)
+    config = loaded.as_dict()
+    rows = local_digest(config.get("dataset"), config.get("subset"), "test")  # the probes have none
+    output, complete, settings = claim_evaluation(kind.name, loaded, rows, args)
     if complete:
         tell(f"{output} holds this evaluation already")
         return
     tell(f"Asking {args.model_path} {kind.what.format_map(loaded.as_dict())}, to {output}")
     tell(loaded.as_yaml())
     task = kind(loaded.config, tell)
-    tell(task.summary(run_evaluation(task, loaded, output, settings, args)))
+    tell(task.summary(run_evaluation(task, loaded, output, settings, rows, args)))
 
 
-def claim_evaluation(name: str, loaded: LoadedConfig, args) -> tuple[Path, bool, dict[str, Any]]:
+def claim_evaluation(name: str, loaded: LoadedConfig, rows: dict[str, str], args) -> tuple[Path, bool, dict[str, Any]]:
     """Claim the output folder. Return it, whether it already holds this very evaluation, and the run's settings.
 
-    args: of an evaluation script. Two runs with the same settings give the same results.
+    rows: what a finished evaluation says of its rows. args: of an evaluation script. Two runs with the same settings
+    and rows give the same results.
     """
     model = Path(args.model_path)
     settings = {
@@ -62,7 +65,7 @@ def claim_evaluation(name: str, loaded: LoadedConfig, args) -> tuple[Path, bool,
     if args.condition is not None:
         settings["condition"] = args.condition
     output, complete = claim_folder(
-        args.output_dir, results_file(name), settings | _asked_rows(loaded), overwrite=args.overwrite,
+        args.output_dir, results_file(name), settings | rows, overwrite=args.overwrite,
         resume=args.resume, unfinished_name=unfinished_evaluation(name),
     )  # fmt: skip
     if complete:
@@ -73,11 +76,13 @@ def claim_evaluation(name: str, loaded: LoadedConfig, args) -> tuple[Path, bool,
     return output, complete, settings
 
 
-def run_evaluation(task: Task, loaded: LoadedConfig, output: Path, settings: dict[str, Any], args) -> dict[str, Any]:
+def run_evaluation(
+    task: Task, loaded: LoadedConfig, output: Path, settings: dict[str, Any], rows: dict[str, str], args
+) -> dict[str, Any]:
     """Ask every question, then write its predictions file and, last, its results file. Return the results.
 
     Answers are saved as they come; with --resume only the missing ones are asked for. Each of several processes asks
-    its share, and the main one writes. settings: of `claim_evaluation`. args: of an evaluation script.
+    its share, and the main one writes. settings, rows: of `claim_evaluation`. args: of an evaluation script.
     """
     checkpoint = open_model(args.model_path, args.condition, getattr(torch, loaded.config.dtype))
     launched = PartialState(cpu=not torch.cuda.is_available()) if processes.count() > 1 else None
@@ -102,7 +107,7 @@ def run_evaluation(task: Task, loaded: LoadedConfig, output: Path, settings: dic
             {id: row for part in gather_object([each]) for id, row in part.items()} for each in (answers, measured)
         )
         launched.destroy_process_group()
-    rows = [answers[question.id] | measured.get(question.id, {}) for question in questions]
+    predictions = [answers[question.id] | measured.get(question.id, {}) for question in questions]
     results: EvaluationResults = {
         "evaluation": task.name,
         "eval_version": EVAL_VERSION,
@@ -110,29 +115,23 @@ def run_evaluation(task: Task, loaded: LoadedConfig, output: Path, settings: dic
         "model_path": checkpoint.path,
         "weights": checkpoint.weights,
         "architecture": checkpoint.architecture,
-        **_asked_rows(loaded),
+        **rows,
         "lineage": checkpoint.lineage,
         "seed": loaded.config.seed,
         "runtime": time.perf_counter() - started,
         "peak_memory": peak_memory(device),
-        **task.figures(rows),
+        **task.figures(predictions),
         "config": loaded.as_dict(),
         "overridden": sorted(loaded.overridden),
         "environment": environment(device_name(device)),
     }
     if processes.rank() == 0:
         write_files({
-            output / predictions_file(task.name): jsonl_text(rows).encode(),
+            output / predictions_file(task.name): jsonl_text(predictions).encode(),
             output / results_file(task.name): json_text(results).encode(),
         })  # fmt: skip
         kept.remove()
     return results
-
-
-def _asked_rows(loaded: LoadedConfig) -> dict[str, str]:
-    """Return what a results file says of the test rows; the probes have none."""
-    config = loaded.as_dict()
-    return local_digest(config.get("dataset"), config.get("subset"), "test")
 
 
 def _ask(

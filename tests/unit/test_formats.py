@@ -1,3 +1,5 @@
+"""How tables and messages write numbers."""
+
 import pytest
 
 from domain_tokens.comparison.formats import seeds_in_words
