@@ -45,22 +45,24 @@ def launched(launch, arguments):
     return done.stdout
 
 
-def two_machines(*commands, processes=(1, 1)):
-    """Start torchrun twice, as on two machines. Return exit codes, and what each printed on both streams."""
+def two_machines(folder, *commands, processes=(1, 1)):
+    """Start torchrun twice, as on two machines. Return exit codes, and what the processes of each printed.
+
+    `folder` keeps what they print on both streams apart from torchrun's own words: one torchrun that sees the other
+    end first complains about it at length, and ends well all the same.
+    """
     port, running = free_port(), []
     for machine, arguments in enumerate(commands):
         launch = [
             sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--node_rank", str(machine),
             "--master_addr", "127.0.0.1", "--master_port", str(port), "--nproc_per_node", str(processes[machine]),
+            "--redirects", "3", "--log-dir", str(folder / f"machine-{machine}"),
         ]  # fmt: skip
-        running.append(
-            subprocess.Popen(
-                [*launch, *map(str, arguments)], cwd=ROOT, env=environment(), stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT, text=True,
-            )
-        )  # fmt: skip
-    printed = [process.communicate(timeout=180)[0] for process in running]
-    return [process.returncode for process in running], printed
+        running.append(subprocess.Popen([*launch, *map(str, arguments)], cwd=ROOT, env=environment()))
+    codes = [process.wait(timeout=180) for process in running]
+    logs = [sorted((folder / f"machine-{machine}").rglob("std*.log")) for machine in range(len(commands))]
+    assert [len(files) for files in logs] == [2 * count for count in processes]
+    return codes, ["".join(file.read_text() for file in files) for files in logs]
 
 
 def free_port():
@@ -135,7 +137,7 @@ def test_fsdp_without_gpus_is_refused(toy_base, toy_data, tmp_path, monkeypatch)
 
 def test_two_machines_train_as_one_process_does(alone, toy_base, toy_data, tmp_path):
     arguments = stage("sft_gsm8k", toy_base["mul_tokens"], toy_data, tmp_path / "two")
-    codes, printed = two_machines(arguments, arguments, processes=(2, 1))
+    codes, printed = two_machines(tmp_path, arguments, arguments, processes=(2, 1))
     assert codes == [0, 0], printed
     assert "training loss" in printed[0]
     assert printed[1] == "", "only one process speaks"
@@ -185,7 +187,7 @@ def test_two_machines_ask_what_is_missing(toy_base, tmp_path):
         kept = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows[process:81:3])
         (output / f"arithmetic_unfinished-{process}.jsonl").write_text(kept, encoding="utf-8")
     arguments = ["eval/run_arithmetic_probes.py", *model, "--output-dir", output, "--resume"]
-    codes, printed = two_machines(arguments, arguments)
+    codes, printed = two_machines(tmp_path, arguments, arguments)
     assert codes == [0, 0], printed
     assert read_jsonl(output / "arithmetic_predictions.jsonl") == rows
     assert len(list(output.iterdir())) == 2
@@ -201,7 +203,7 @@ def test_machines_that_do_not_share_the_output_folder_are_refused(toy_base, tmp_
         [impatient, "--model-path", toy_base["baseline"], "--output-dir", tmp_path / name, "max_new_tokens=2"]
         for name in ("here", "there")
     ]
-    codes, printed = two_machines(*commands)
+    codes, printed = two_machines(tmp_path, *commands)
     assert codes == [1, 1]
     for text in printed:
         assert "is not the same folder on every machine; give --output-dir on a shared disk" in text
