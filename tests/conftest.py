@@ -20,12 +20,15 @@ SHARED = Path(__file__).parents[2] / "shared" / "data"  # real data, beside the 
 # Started in the background of a shell, the tests' own processes would ignore Ctrl-C, which some of them are to answer.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# What the tests say of devices, precision and processes is said of CPUs, on a machine with GPUs too.
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
 # Of two tests at a time each has one core: a second one is no help with models of this size.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is imported, here and by the processes of the tests
 
 # The same cases every time: whether a commit passes must not be a matter of luck.
-hypothesis.settings.register_profile("fixed", derandomize=True)
+hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("fixed")
 # By hand, `--hypothesis-profile=long`: others every time, for hours (see test_fuzzing.py).
 hypothesis.settings.register_profile("long", derandomize=False, max_examples=100_000, deadline=None)

@@ -32,8 +32,9 @@ ROOT = Path(__file__).parents[2]
 SCRIPTS = sorted(
     str(path.relative_to(ROOT)) for room in ("sft", "eval", "sample", "scripts") for path in (ROOT / room).glob("*.py")
 )
-NOTES = (  # what a script does, said on stderr: sample_sft.py's notes, the bar of an evaluation
+NOTES = (  # what a script does, said on stderr: sample_sft.py's notes, the bars of an evaluation and of slow reading
     r"Loading \S+ \.\.\.|baseline, 1\.0M parameters, on cpu; .*|asking \w+: .*|measuring bits: .*|"
+    r"checking \S+: .*|tokenising \w+ rows: .*|comparing \S+: .*|"
 )
 
 TRAIN = (

@@ -869,9 +869,10 @@ def test_without_a_network_a_hub_id_fails_in_seconds(toy_base, tmp_path, script)
     (tmp_path / "base").symlink_to(toy_base["baseline"])
     (tmp_path / "gsm8k.yaml").symlink_to(ROOT / "sft/configs/gsm8k.yaml")
     path, *arguments = script.split()
+    outside = {name: value for name, value in os.environ.items() if not name.lower().startswith(("hf_", "http"))}
     shown = subprocess.run(
         [sys.executable, "-c", ADD_UP_WAITING, ROOT / path, *arguments], cwd=tmp_path, capture_output=True, text=True,
-        check=False, env=os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "hf")},
+        check=False, env=outside | {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "hf")},
     )  # fmt: skip
     assert "the Hub cannot be reached; check the network" in Shown(1, "", shown.stderr.splitlines(True)[-1]).error(1)
     assert float(shown.stdout.splitlines()[-1]) < 20, "seconds between tries; each is refused at once"

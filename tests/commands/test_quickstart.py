@@ -5,10 +5,10 @@ Takes some minutes; the tests that need a model which has learned something use 
 
 import json
 import re
+import resource
 import shlex
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -26,17 +26,21 @@ from domain_tokens.prompt import question_conversation
 from domain_tokens.runs.results_schema import EvaluationResults, ModelRecord, Prediction, TrainingResults
 
 ROOT = Path(__file__).parents[2]
-MINUTES = 6
+MINUTES = 6  # of two cores
 
 
 def run_experiment(root):
-    """scripts/run_experiment.py with the quickstart's own config, into another folder."""
+    """Run the quickstart's own config into another folder. Return what it showed, and its seconds of computing.
+
+    How long a busy machine lets it wait says nothing of the quickstart.
+    """
     config = (ROOT / "scripts/configs/toy.yaml").read_text().replace("outputs/toy", str(root))
     (root / "toy.yaml").write_text(config)
     command = [sys.executable, "scripts/run_experiment.py", "--config", str(root / "toy.yaml")]
-    started = time.perf_counter()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    return shown, time.perf_counter() - started
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return shown, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +57,7 @@ def results(root, condition, name):
 
 def test_it_ends_in_time_and_prints_no_warning(quickstart):
     _, shown, seconds = quickstart
-    assert seconds < 60 * MINUTES
+    assert seconds < 2 * 60 * MINUTES
     bar = re.compile(r".*\d+/\d+ \[.*(?:row|question|step)s?.*\]\s*")  # progress is all that belongs on stderr
     assert [line for line in re.split(r"[\r\n]+", shown.stderr) if line and not bar.fullmatch(line)] == []
     assert not re.search(r"warning|deprecat", shown.stdout, re.IGNORECASE)

@@ -404,7 +404,7 @@ class TestTerminal:
 
     @pytest.fixture
     def start(self, toy_base, tmp_path):
-        environment = os.environ | {"XDG_STATE_HOME": str(tmp_path / "state"), "TERM": "xterm"}
+        environment = os.environ | {"XDG_STATE_HOME": str(tmp_path / "state"), "TERM": "xterm", "INPUTRC": os.devnull}
         sessions = []
 
         def start(*arguments):
@@ -416,7 +416,7 @@ class TestTerminal:
                 env=environment,
                 encoding="utf-8",
                 codec_errors="replace",
-                timeout=60,
+                timeout=600,  # a busy machine takes minutes to import torch
                 dimensions=(24, 500),
             )
             sessions.append(session)

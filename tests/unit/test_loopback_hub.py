@@ -32,7 +32,8 @@ def run_client(function, hub, home, token=None, **arguments):
     """What the function returns, when its source alone is run with the hub's environment."""
     call = f"import json, sys\nprint(json.dumps({function.__name__}(**json.loads(sys.argv[1]))))"
     command = [sys.executable, "-c", f"{inspect.getsource(function)}\n{call}", json.dumps(arguments)]
-    environment = os.environ | hub.environment(home, token)
+    outside = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    environment = outside | hub.environment(home, token)
     shown = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert shown.returncode == 0, shown.stderr[-3000:]
     return json.loads(shown.stdout.splitlines()[-1])
