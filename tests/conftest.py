@@ -17,8 +17,10 @@ from domain_tokens.conditions import CONDITIONS
 PAIR = ("baseline", "mul_tokens")  # the conditions of the quickstart and of the real experiment
 SHARED = Path(__file__).parents[2] / "shared" / "data"  # real data, beside the repository on some machines only
 
-# Started in the background of a shell, the tests' own processes would ignore Ctrl-C, which some of them are to answer.
+# Started in the background of a shell, the tests' own processes would ignore Ctrl-C, which some of them are to answer;
+# started by nohup, a closed terminal.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # What the tests say of devices, precision and processes is said of CPUs, on a machine with GPUs too.
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
