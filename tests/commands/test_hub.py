@@ -4,7 +4,6 @@ The commands run as a user gives them, against a Hub on 127.0.0.1 that the real 
 """
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -19,7 +18,7 @@ import sft_tulu
 from command_server import fast_uv
 from conftest import write_jsonl
 from huggingface_hub import ModelCard
-from loopback_hub import Fault, LoopbackHub, gsm8k_dataset, tulu_dataset
+from loopback_hub import Fault, LoopbackHub, clean_environment, gsm8k_dataset, tulu_dataset
 from transformers import AutoModelForCausalLM
 
 from domain_tokens.facts import FACT_TOKENS
@@ -61,9 +60,8 @@ def server(tmp_path_factory):
     with LoopbackHub() as hub:
         hub.add_user(TOKEN, "alice", organizations=[OWNER])
         hub.add_user(READ_ONLY, "alice", write=False, organizations=[OWNER])
-        outside = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
         patience = {"HF_HUB_DOWNLOAD_TIMEOUT": "1"}
-        environment = outside | hub.environment(tmp_path_factory.mktemp("huggingface")) | patience
+        environment = clean_environment() | hub.environment(tmp_path_factory.mktemp("huggingface")) | patience
         with fast_uv(tmp_path_factory.mktemp("uv"), environment) as uv:
             yield hub, environment, uv
     assert hub.unsupported == []
@@ -869,10 +867,10 @@ def test_without_a_network_a_hub_id_fails_in_seconds(toy_base, tmp_path, script)
     (tmp_path / "base").symlink_to(toy_base["baseline"])
     (tmp_path / "gsm8k.yaml").symlink_to(ROOT / "sft/configs/gsm8k.yaml")
     path, *arguments = script.split()
-    outside = {name: value for name, value in os.environ.items() if not name.lower().startswith(("hf_", "http"))}
+    nobody = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "hf"), "NO_PROXY": "127.0.0.1"}
     shown = subprocess.run(
         [sys.executable, "-c", ADD_UP_WAITING, ROOT / path, *arguments], cwd=tmp_path, capture_output=True, text=True,
-        check=False, env=outside | {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "hf")},
+        check=False, env=clean_environment() | nobody,
     )  # fmt: skip
     assert "the Hub cannot be reached; check the network" in Shown(1, "", shown.stderr.splitlines(True)[-1]).error(1)
     assert float(shown.stdout.splitlines()[-1]) < 20, "seconds between tries; each is refused at once"

@@ -64,7 +64,7 @@ def two_machines(folder, *commands, processes=(1, 1)):
         codes = [process.wait(timeout=600) for process in running]
     finally:
         for process in running:
-            process.kill()
+            process.terminate()  # with its workers
     words = []
     for name in ("stdout.log", "stderr.log"):
         logs = [sorted((folder / f"machine-{machine}").rglob(name)) for machine in range(len(commands))]

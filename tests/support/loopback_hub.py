@@ -8,6 +8,7 @@ asked for but not supported is answered with 404 and kept in `LoopbackHub.unsupp
 import base64
 import hashlib
 import json
+import os
 import re
 import sys
 import threading
@@ -564,6 +565,11 @@ class LoopbackHub:
             "DISABLE_SAFETENSORS_CONVERSION": "1",
             "NO_PROXY": "127.0.0.1",
         } | ({"HF_TOKEN": token} if token else {})
+
+
+def clean_environment() -> dict[str, str]:
+    """Return this process's environment without a person's own settings of the Hub, such as a token."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
 
 
 def parquet(rows: Sequence[Mapping]) -> bytes:

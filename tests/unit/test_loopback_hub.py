@@ -3,7 +3,6 @@
 import hashlib
 import inspect
 import json
-import os
 import random
 import subprocess
 import sys
@@ -12,7 +11,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from loopback_hub import Fault, LoopbackHub, gsm8k_dataset, tulu_dataset
+from loopback_hub import Fault, LoopbackHub, clean_environment, gsm8k_dataset, tulu_dataset
 
 ALICE, READER, BOB = "hf_alice", "hf_alice_reads", "hf_bob"
 WEIGHTS = random.Random(0).randbytes(250_001)
@@ -32,8 +31,7 @@ def run_client(function, hub, home, token=None, **arguments):
     """What the function returns, when its source alone is run with the hub's environment."""
     call = f"import json, sys\nprint(json.dumps({function.__name__}(**json.loads(sys.argv[1]))))"
     command = [sys.executable, "-c", f"{inspect.getsource(function)}\n{call}", json.dumps(arguments)]
-    outside = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
-    environment = outside | hub.environment(home, token)
+    environment = clean_environment() | hub.environment(home, token)
     shown = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert shown.returncode == 0, shown.stderr[-3000:]
     return json.loads(shown.stdout.splitlines()[-1])
