@@ -45,7 +45,7 @@ def evaluate(kind: type[Task], args) -> None:
     if complete:
         tell(f"{output} holds this evaluation already")
         return
-    tell(f"Asking {args.model_path} {kind.what.format_map(loaded.as_dict())}, to {output}")
+    tell(f"Asking {args.model_path} {kind.what.format_map(config)}, to {output}")
     tell(loaded.as_yaml())
     task = kind(loaded.config, tell)
     tell(task.summary(run_evaluation(task, loaded, output, settings, rows, args)))
